@@ -1,0 +1,73 @@
+//! Loops over whole arrays.
+
+use super::vectorised;
+use rayon::prelude::*;
+
+/// Elements a task works on: 64 KiB of f32, well inside a second-level cache.
+pub(crate) const BLOCK: usize = 16 << 10;
+
+/// `out[i] = f(x[i])`.
+pub(crate) fn map(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32 + Sync + Copy) {
+    assert_eq!(x.len(), out.len());
+    out.par_chunks_mut(BLOCK)
+        .zip(x.par_chunks(BLOCK))
+        .for_each(|(out, x)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.iter_mut().zip(x) {
+                        *out = f(*x);
+                    }
+                },
+            );
+        });
+}
+
+/// `out[i] = f(x[i], y[i])`.
+pub(crate) fn zip(
+    x: &[f32],
+    y: &[f32],
+    out: &mut [f32],
+    f: impl Fn(f32, f32) -> f32 + Sync + Copy,
+) {
+    assert_eq!(x.len(), out.len());
+    assert_eq!(y.len(), out.len());
+    out.par_chunks_mut(BLOCK)
+        .zip(x.par_chunks(BLOCK).zip(y.par_chunks(BLOCK)))
+        .for_each(|(out, (x, y))| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+                        *out = f(*x, *y);
+                    }
+                },
+            );
+        });
+}
+
+/// `sum[i] += more[i]`.
+pub(crate) fn add_assign(sum: &mut [f32], more: &[f32]) {
+    assert_eq!(sum.len(), more.len());
+    sum.par_chunks_mut(BLOCK)
+        .zip(more.par_chunks(BLOCK))
+        .for_each(|(sum, more)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (sum, more) in sum.iter_mut().zip(more) {
+                        *sum += *more;
+                    }
+                },
+            );
+        });
+}
+
+/// Sum of `f(i)`-th terms of `x`, block by block in a fixed order, the blocks in f64.
+pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> f64 {
+    let partial: Vec<f64> = x
+        .par_chunks(BLOCK)
+        .map(|x| x.iter().map(|v| f64::from(f(*v))).sum::<f64>())
+        .collect();
+    partial.iter().sum()
+}

@@ -1,0 +1,16 @@
+//! The kernels of the hot operations on the processor's cores.
+//!
+//! Every parallel loop cuts its work by size alone, never by timing, so a result depends on nothing
+//! but its operands.
+
+pub(crate) mod elementwise;
+pub(crate) mod matmul;
+
+use pulp::Arch;
+
+/// Runs `kernel` with the widest vector instructions this processor has. The closure and all it
+/// calls must be inlined (`#[inline(always)]`) to profit.
+#[inline(always)]
+pub(crate) fn vectorised<T>(kernel: impl FnOnce() -> T) -> T {
+    Arch::new().dispatch(kernel)
+}

@@ -1,0 +1,178 @@
+//! The linear layer, and the 1×1 convolution, which is the same thing when channels come last.
+
+use crate::cpu::matmul::{Cores, MatRef, matmul};
+use crate::{DType, Error, Result, Tensor, storage};
+use rayon::prelude::*;
+use std::borrow::Cow;
+
+/// y = x · wᵀ + b.
+///
+/// # Shapes
+/// `x` `[.., i]`, `w` `[o, i]` in any element type, `b` `[o]`; the result is `[.., o]`.
+///
+/// # Errors
+/// When the channels of `x`, `w` and `b` do not agree.
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (i, o) = check(x, w, b)?;
+    let rows = x.elements() / i.max(1);
+    let mut y = storage::scratch(rows * o);
+    let accumulate = b.is_some();
+    if let Some(b) = b {
+        fill_rows(&mut y, &wide(b));
+    }
+    matmul(
+        &mut y,
+        o,
+        MatRef::new(x.as_f32()?, rows, i),
+        MatRef::new(&wide(w), o, i).t(),
+        accumulate,
+        Cores::All,
+    );
+
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = o;
+    let (x_kept, w_kept) = (x.clone(), w.clone());
+    let bias = b.cloned();
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+        let dy_values = dy.as_f32()?;
+        let dx = if wanted[0] {
+            let mut dx = storage::scratch(rows * i);
+            matmul(
+                &mut dx,
+                i,
+                MatRef::new(dy_values, rows, o),
+                MatRef::new(&wide(&w_kept), o, i),
+                false,
+                Cores::All,
+            );
+            Some(Tensor::from_vec(dx, x_kept.shape())?)
+        } else {
+            None
+        };
+        let dw = if wanted[1] {
+            let mut dw = storage::scratch(o * i);
+            let x = MatRef::new(x_kept.as_f32()?, rows, i);
+            matmul(
+                &mut dw,
+                i,
+                MatRef::new(dy_values, rows, o).t(),
+                x,
+                false,
+                Cores::All,
+            );
+            Some(Tensor::from_vec(dw, [o, i])?)
+        } else {
+            None
+        };
+        let mut parts = vec![dx, dw];
+        if let Some(bias) = &bias {
+            parts.push(
+                wanted[2]
+                    .then(|| Tensor::from_vec(sum_rows(dy_values, o), bias.shape()))
+                    .transpose()?,
+            );
+        }
+        Ok(parts)
+    }))
+}
+
+fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {
+    let &[o, i] = w.dims() else {
+        return Err(Error::shape("linear", "a weight [o, i]", w.dims()));
+    };
+    if x.dims().last() != Some(&i) {
+        return Err(Error::shape("linear", format!("x [.., {i}]"), x.dims()));
+    }
+    match b {
+        Some(b) if b.dims() != [o] => {
+            Err(Error::shape("linear", format!("a bias [{o}]"), b.dims()))
+        }
+        _ => Ok((i, o)),
+    }
+}
+
+/// The values in f32: borrowed where they are that already, widened otherwise.
+pub(crate) fn wide(x: &Tensor) -> Cow<'_, [f32]> {
+    match x.dtype() {
+        DType::F32 => Cow::Borrowed(x.as_f32().expect("f32 by its dtype")),
+        DType::F16 | DType::BF16 => Cow::Owned(x.to_vec()),
+    }
+}
+
+/// Every row of `out` becomes `row`.
+pub(crate) fn fill_rows(out: &mut [f32], row: &[f32]) {
+    out.par_chunks_mut(row.len().max(1) * 64).for_each(|rows| {
+        rows.chunks_exact_mut(row.len())
+            .for_each(|out| out.copy_from_slice(row));
+    });
+}
+
+/// The sum of all rows of width `width`: the gradient of a bias. Blocks of rows are summed on all
+/// cores and added in order.
+pub(crate) fn sum_rows(rows: &[f32], width: usize) -> Vec<f32> {
+    const ROWS: usize = 256;
+    let add = |mut sum: Vec<f32>, row: &[f32]| {
+        sum.iter_mut()
+            .zip(row)
+            .for_each(|(sum, value)| *sum += value);
+        sum
+    };
+    let partial: Vec<Vec<f32>> = rows
+        .par_chunks(width * ROWS)
+        .map(|rows| rows.chunks_exact(width).fold(vec![0.0; width], add))
+        .collect();
+    partial
+        .iter()
+        .fold(vec![0.0; width], |sum, part| add(sum, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, check_gradients, numbers};
+
+    #[test]
+    fn agrees_with_the_double_loop() -> Result<()> {
+        let (x, w, b) = (numbers([2, 3, 5], 1), numbers([4, 5], 2), numbers([4], 3));
+        let y = linear(&x, &w, Some(&b))?;
+        assert_eq!(y.dims(), [2, 3, 4]);
+        let (x, w, b) = (x.to_vec(), w.to_vec(), b.to_vec());
+        let mut expected = Vec::new();
+        for row in x.chunks(5) {
+            for o in 0..4 {
+                expected.push(b[o] + (0..5).map(|i| row[i] * w[o * 5 + i]).sum::<f32>());
+            }
+        }
+        assert_close(&y.to_vec(), &expected, 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn weights_in_sixteen_bits_are_widened() -> Result<()> {
+        let (x, w) = (numbers([7, 9], 1), numbers([3, 9], 2));
+        for dtype in [DType::F16, DType::BF16] {
+            let w = w.cast(dtype);
+            let expected = linear(&x, &w.cast(DType::F32), None)?;
+            assert_close(&linear(&x, &w, None)?.to_vec(), &expected.to_vec(), 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn derivative() {
+        check_gradients(
+            &[numbers([2, 3, 5], 1), numbers([4, 5], 2), numbers([4], 3)],
+            |inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])),
+        );
+    }
+
+    #[test]
+    fn refuses_channels_that_do_not_agree() {
+        let error = linear(&numbers([2, 3], 1), &numbers([4, 5], 2), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "linear: expected x [.., 5], found [2, 3]"
+        );
+    }
+}

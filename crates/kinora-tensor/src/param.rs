@@ -1,0 +1,83 @@
+//! A named place in a network that holds an array, and can be given another.
+
+use crate::{DType, Result, Tensor};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A weight of a network. Cloning shares the place: a layer, an optimiser and a checkpoint writer
+/// all hold the same one.
+#[derive(Clone, Debug)]
+pub struct Param {
+    value: Arc<RwLock<Tensor>>,
+}
+
+impl Param {
+    /// A place that holds `value`, frozen unless `value` is tracked.
+    pub fn new(value: Tensor) -> Self {
+        Param {
+            value: Arc::new(RwLock::new(value)),
+        }
+    }
+
+    /// What the place holds now.
+    pub fn get(&self) -> Tensor {
+        self.value
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another array there, keeping whether the place is trained.
+    pub fn set(&self, value: Tensor) {
+        let mut place = self.value.write().unwrap_or_else(PoisonError::into_inner);
+        *place = if place.is_tracked() {
+            value.tracked()
+        } else {
+            value.detach()
+        };
+    }
+
+    /// Lets the place be trained (its values are widened to f32) or freezes it.
+    pub fn set_trainable(&self, trainable: bool) {
+        let mut place = self.value.write().unwrap_or_else(PoisonError::into_inner);
+        *place = if trainable {
+            place.cast(DType::F32).tracked()
+        } else {
+            place.detach()
+        };
+    }
+
+    /// Whether gradients are wanted for the place.
+    pub fn is_trainable(&self) -> bool {
+        self.value
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_tracked()
+    }
+
+    /// Changes the f32 values, in place where nothing else holds them.
+    ///
+    /// # Errors
+    /// When the values are stored in 16 bits.
+    pub fn update(&self, change: impl FnOnce(&mut [f32])) -> Result<()> {
+        let mut place = self.value.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(values) = place.unshared_mut() {
+            change(values);
+            return Ok(());
+        }
+        place.as_f32()?;
+        let mut values = place.to_vec();
+        change(&mut values);
+        let fresh = Tensor::from_vec(values, place.shape())?;
+        *place = if place.is_tracked() {
+            fresh.tracked()
+        } else {
+            fresh
+        };
+        Ok(())
+    }
+
+    /// Whether two handles are the same place.
+    pub fn is(&self, other: &Param) -> bool {
+        Arc::ptr_eq(&self.value, &other.value)
+    }
+}

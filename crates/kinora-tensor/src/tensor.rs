@@ -1,0 +1,340 @@
+//! The array itself.
+
+use crate::grad::Derivative;
+use crate::storage::{self, Buffer, Mapped, Values};
+use crate::{DType, Device, Error, Gradients, Result, Shape, grad};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A dense, row-major, immutable array. Cloning shares the values.
+///
+/// An array is *tracked* when it is a parameter being trained, or was computed from one while
+/// recording; only tracked arrays keep the graph that led to them.
+#[derive(Clone)]
+pub struct Tensor {
+    node: Arc<Node>,
+}
+
+pub(crate) struct Node {
+    id: u64,
+    shape: Shape,
+    values: Arc<Values>,
+    tracked: bool,
+    derivative: Option<Derivative>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Tensor {
+    fn new(
+        values: Arc<Values>,
+        shape: Shape,
+        tracked: bool,
+        derivative: Option<Derivative>,
+    ) -> Self {
+        debug_assert_eq!(values.len(), shape.elements());
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Tensor {
+            node: Arc::new(Node {
+                id,
+                shape,
+                values,
+                tracked,
+                derivative,
+            }),
+        }
+    }
+
+    /// An f32 array of the given values in row-major order.
+    ///
+    /// # Errors
+    /// When the values do not fill the shape.
+    pub fn from_vec(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        check_length(&shape, values.len())?;
+        Ok(Self::new(
+            Arc::new(Values::F32(Buffer::Owned(values))),
+            shape,
+            false,
+            None,
+        ))
+    }
+
+    /// A copy of `values` as an f32 array.
+    ///
+    /// # Errors
+    /// When the values do not fill the shape.
+    pub fn from_slice(values: &[f32], shape: impl Into<Shape>) -> Result<Self> {
+        Self::from_vec(values.to_vec(), shape)
+    }
+
+    /// An array read in place from a mapped file.
+    ///
+    /// # Errors
+    /// When the stretch does not hold exactly the elements of the shape.
+    pub fn from_mapped(mapped: Mapped, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let values = Values::from_mapped(mapped, dtype);
+        check_length(&shape, values.len())?;
+        Ok(Self::new(Arc::new(values), shape, false, None))
+    }
+
+    /// Zeros.
+    pub fn zeros(shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        let values = storage::zeros(shape.elements());
+        Self::new(
+            Arc::new(Values::F32(Buffer::Owned(values))),
+            shape,
+            false,
+            None,
+        )
+    }
+
+    /// An array filled with one value.
+    pub fn full(value: f32, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        let mut values = storage::scratch(shape.elements());
+        values.fill(value);
+        Self::new(
+            Arc::new(Values::F32(Buffer::Owned(values))),
+            shape,
+            false,
+            None,
+        )
+    }
+
+    /// The result of an operation on `inputs`. The derivative is kept only while recording and when
+    /// one of the inputs is tracked.
+    ///
+    /// `derivative` takes the gradient of the result and, for each input, whether its gradient is
+    /// wanted; it gives one entry for each input.
+    pub(crate) fn recorded<D>(
+        values: Vec<f32>,
+        shape: impl Into<Shape>,
+        inputs: &[&Tensor],
+        derivative: D,
+    ) -> Self
+    where
+        D: Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
+    {
+        Self::recorded_sharing(
+            Arc::new(Values::F32(Buffer::Owned(values))),
+            shape.into(),
+            inputs,
+            derivative,
+        )
+    }
+
+    fn recorded_sharing<D>(
+        values: Arc<Values>,
+        shape: Shape,
+        inputs: &[&Tensor],
+        derivative: D,
+    ) -> Self
+    where
+        D: Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
+    {
+        let tracked = grad::is_recording() && inputs.iter().any(|input| input.is_tracked());
+        let derivative = tracked.then(|| Derivative::new(inputs, derivative));
+        Self::new(values, shape, tracked, derivative)
+    }
+
+    /// The extents, slowest axis first.
+    pub fn dims(&self) -> &[usize] {
+        self.node.shape.dims()
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.node.shape
+    }
+
+    /// How many elements there are.
+    pub fn elements(&self) -> usize {
+        self.node.values.len()
+    }
+
+    /// How the elements are stored.
+    pub fn dtype(&self) -> DType {
+        self.node.values.dtype()
+    }
+
+    /// Where the elements are.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// The f32 values, in place.
+    ///
+    /// # Errors
+    /// When the elements are stored in 16 bits; `to_vec` widens them.
+    pub fn as_f32(&self) -> Result<&[f32]> {
+        match &*self.node.values {
+            Values::F32(values) => Ok(values),
+            other => Err(Error::DType {
+                op: "as_f32",
+                expected: DType::F32,
+                found: other.dtype(),
+            }),
+        }
+    }
+
+    /// The values as f32, copied.
+    pub fn to_vec(&self) -> Vec<f32> {
+        let mut out = storage::scratch(self.elements());
+        self.widen_into(0, &mut out);
+        out
+    }
+
+    /// Writes the elements `start .. start + out.len()` into `out` as f32.
+    pub(crate) fn widen_into(&self, start: usize, out: &mut [f32]) {
+        let end = start + out.len();
+        match &*self.node.values {
+            Values::F32(values) => out.copy_from_slice(&values[start..end]),
+            Values::F16(values) => widen(&values[start..end], out, f16::to_f32),
+            Values::BF16(values) => widen(&values[start..end], out, bf16::to_f32),
+        }
+    }
+
+    /// The little-endian bytes of the values in their own type.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        match &*self.node.values {
+            Values::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::F16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::BF16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+
+    /// The same values stored in another type, rounded to nearest even. Not recorded.
+    pub fn cast(&self, dtype: DType) -> Tensor {
+        if dtype == self.dtype() {
+            return self.detach();
+        }
+        let wide = self.to_vec();
+        let values = match dtype {
+            DType::F32 => Values::F32(Buffer::Owned(wide)),
+            DType::F16 => Values::F16(Buffer::Owned(
+                wide.iter().map(|v| f16::from_f32(*v)).collect(),
+            )),
+            DType::BF16 => Values::BF16(Buffer::Owned(
+                wide.iter().map(|v| bf16::from_f32(*v)).collect(),
+            )),
+        };
+        Self::new(Arc::new(values), self.node.shape.clone(), false, None)
+    }
+
+    /// The same values under another shape; nothing is copied.
+    ///
+    /// # Errors
+    /// When the two shapes hold different numbers of elements.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        check_length(&shape, self.elements())?;
+        let before = self.node.shape.clone();
+        Ok(Self::recorded_sharing(
+            self.node.values.clone(),
+            shape,
+            &[self],
+            move |gradient, _| Ok(vec![Some(gradient.reshape(&before)?)]),
+        ))
+    }
+
+    /// The same values as a leaf whose gradient is wanted.
+    pub fn tracked(&self) -> Tensor {
+        Self::new(
+            self.node.values.clone(),
+            self.node.shape.clone(),
+            true,
+            None,
+        )
+    }
+
+    /// The same values without the graph behind them.
+    pub fn detach(&self) -> Tensor {
+        Self::new(
+            self.node.values.clone(),
+            self.node.shape.clone(),
+            false,
+            None,
+        )
+    }
+
+    /// Whether `backward` can reach this array.
+    pub fn is_tracked(&self) -> bool {
+        self.node.tracked
+    }
+
+    /// Gradients of this array, taken as the sum of its elements, with respect to every tracked leaf
+    /// that led to it. The graph is freed on the way.
+    ///
+    /// # Errors
+    /// When nothing tracked led here.
+    pub fn backward(self) -> Result<Gradients> {
+        grad::backward(self, None)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.node.id
+    }
+
+    pub(crate) fn derivative(&self) -> Option<&Derivative> {
+        self.node.derivative.as_ref()
+    }
+
+    /// The same values, tracked through `derivative`.
+    pub(crate) fn with_derivative(self, derivative: Derivative) -> Tensor {
+        Self::new(
+            self.node.values.clone(),
+            self.node.shape.clone(),
+            true,
+            Some(derivative),
+        )
+    }
+
+    /// The f32 values for writing, if nothing else shares them.
+    pub(crate) fn unshared_mut(&mut self) -> Option<&mut [f32]> {
+        match Arc::get_mut(&mut Arc::get_mut(&mut self.node)?.values)? {
+            Values::F32(Buffer::Owned(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Frees the buffers that dropped arrays left for reuse.
+    pub fn release_scratch_memory() {
+        storage::release_pool();
+    }
+}
+
+fn check_length(shape: &Shape, found: usize) -> Result<()> {
+    let expected = shape
+        .iter()
+        .try_fold(1usize, |product, d| product.checked_mul(*d));
+    if expected == Some(found) {
+        return Ok(());
+    }
+    Err(Error::Length {
+        shape: shape.to_vec(),
+        expected: expected.unwrap_or(usize::MAX),
+        found,
+    })
+}
+
+fn widen<T: Copy + Sync>(values: &[T], out: &mut [f32], to_f32: impl Fn(T) -> f32 + Sync) {
+    const BLOCK: usize = 1 << 16;
+    out.par_chunks_mut(BLOCK)
+        .zip(values.par_chunks(BLOCK))
+        .for_each(|(out, values)| {
+            for (out, value) in out.iter_mut().zip(values) {
+                *out = to_f32(*value);
+            }
+        });
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({} {:?})", self.dtype(), self.dims())
+    }
+}
