@@ -4,6 +4,8 @@
 //! but its operands.
 
 pub(crate) mod elementwise;
+#[allow(dead_code)]
+pub(crate) mod exp;
 pub(crate) mod matmul;
 
 use pulp::Arch;
