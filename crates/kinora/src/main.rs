@@ -1,2 +1,52 @@
-//! x
-fn main() {}
+//! The command: words become library calls, and what comes back becomes reports.
+//!
+//! Exit codes: 0 done, 1 done with failures, 2 not done, 130 stopped by the user.
+
+mod args;
+mod doctor;
+mod interrupt;
+mod memory;
+mod progress;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// How a verb ended when nothing went wrong on the way to its end.
+pub(crate) enum Outcome {
+    /// All of it was done.
+    Done,
+    /// It ran to the end, and some of it failed and was reported.
+    DoneWithFailures,
+    /// The user stopped it; nothing is left broken.
+    Stopped,
+}
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match run(cli.verb) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::DoneWithFailures) => ExitCode::from(1),
+        Ok(Outcome::Stopped) => ExitCode::from(130),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kinora: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
+    match verb {
+        args::Verb::Doctor(args) => doctor::run(&args),
+        _ => anyhow::bail!("x"),
+    }
+}
+
+/// Whoever read our output has seen enough: that is success.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

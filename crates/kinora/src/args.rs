@@ -1,0 +1,237 @@
+//! What the user typed. No work is done here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora_tensor::Device;
+use std::path::PathBuf;
+
+/// Stable Video Diffusion in one binary: train, generate, inspect, measure.
+#[derive(Debug, Parser)]
+#[command(name = "kinora", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Turn a still picture into a moving one.
+    Generate(GenerateArgs),
+    /// Train a model from a configuration and a folder of videos.
+    Train(TrainArgs),
+    /// Render footage to train on: short videos of moving, turning, panning and zooming subjects.
+    Footage(FootageArgs),
+    /// Tell what a weights file, a model folder or a generated video is.
+    Inspect(InspectArgs),
+    /// Measure this machine, then every stage of the model against it.
+    Bench(BenchArgs),
+    /// Lay videos and pictures out as one contact sheet, a row each.
+    Sheet(SheetArgs),
+    /// Tell what is installed, what is missing, and what that disables.
+    Doctor(DoctorArgs),
+}
+
+/// How to walk from noise to a video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerName {
+    /// First order, one evaluation a step: the paper's sampler.
+    Euler,
+    /// Second order, two evaluations a step.
+    Heun,
+    /// DPM-Solver++(2M): second order from the last two steps, one evaluation a step.
+    Dpmpp,
+}
+
+/// `kinora generate`
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The still: png, jpeg, webp, gif, bmp, tiff, tga, pnm, qoi or ico.
+    pub image: PathBuf,
+    /// A model folder, an original single file, or a hub id such as
+    /// stabilityai/stable-video-diffusion-img2vid-xt.
+    #[arg(long)]
+    pub model: String,
+    /// Where the video goes; the ending chooses: .mp4 .webm .gif .png (animated) .npy, or a folder
+    /// of PNG frames.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Frames to make [default: what the model was trained for].
+    #[arg(long)]
+    pub frames: Option<usize>,
+    /// Width in pixels [default: what the model was trained for, 1024 for SVD].
+    #[arg(long, requires = "height")]
+    pub width: Option<usize>,
+    /// Height in pixels [default: what the model was trained for, 576 for SVD].
+    #[arg(long, requires = "width")]
+    pub height: Option<usize>,
+    /// Sampling steps.
+    #[arg(long, default_value_t = 25)]
+    pub steps: usize,
+    /// Frames a second: a condition of the model, and the speed of the file.
+    #[arg(long, default_value_t = 7)]
+    pub fps: u32,
+    /// How much motion to ask for, 0 to 255.
+    #[arg(long, default_value_t = 127.0)]
+    pub motion_bucket: f32,
+    /// Noise added to the still before it is encoded, as a standard deviation; more frees the motion.
+    #[arg(long, default_value_t = 0.02)]
+    pub noise_aug: f32,
+    /// Guidance at the first frame.
+    #[arg(long, default_value_t = 1.0)]
+    pub guidance_min: f32,
+    /// Guidance at the last frame.
+    #[arg(long, default_value_t = 3.0)]
+    pub guidance_max: f32,
+    /// The sampler.
+    #[arg(long, value_enum, default_value_t = SamplerName::Euler)]
+    pub sampler: SamplerName,
+    /// Seed of the noise; the same numbers as PyTorch's CPU generator draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Decode this many frames at a time as diffusers does: an approximation, for comparison. Without
+    /// it the decode is exact in bounded memory.
+    #[arg(long)]
+    pub decode_chunk: Option<usize>,
+    /// Most memory to use, in GiB [default: what is free].
+    #[arg(long)]
+    pub max_memory_gib: Option<f64>,
+    /// Write the denoised estimate here after every step, as an animated picture.
+    #[arg(long)]
+    pub preview: Option<PathBuf>,
+    /// Weights variant of a diffusers folder: fp16, bf16 or fp32 [default: fp32 if there, else fp16].
+    #[arg(long)]
+    pub variant: Option<String>,
+    /// Where to compute.
+    #[arg(long, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Print the plan and stop.
+    #[arg(long)]
+    pub plan: bool,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora train`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The run's configuration (TOML); see configs/.
+    pub config: PathBuf,
+    /// A folder of video files.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The run's folder: checkpoints, log, loss curve, samples. A run found there goes on.
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora footage`
+#[derive(Debug, Args)]
+pub struct FootageArgs {
+    /// Folder for the videos.
+    pub out: PathBuf,
+    /// How many videos.
+    #[arg(long, default_value_t = 48)]
+    pub videos: usize,
+    /// Width in pixels.
+    #[arg(long, default_value_t = 96)]
+    pub width: usize,
+    /// Height in pixels.
+    #[arg(long, default_value_t = 96)]
+    pub height: usize,
+    /// Seed of the scenes.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Also write one scene no video holds: its first frame as a picture here, and its continuation
+    /// as a folder of frames beside it.
+    #[arg(long)]
+    pub held_out: Option<PathBuf>,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A weights file, a model folder, a checkpoint, or a video that kinora made.
+    pub path: PathBuf,
+    /// Report in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A model folder or single file [default: random weights of the preset].
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Preset for random weights: svd, svd-xt, small or tiny.
+    #[arg(long, default_value = "svd")]
+    pub preset: String,
+    /// Frames of the video.
+    #[arg(long, default_value_t = 14)]
+    pub frames: usize,
+    /// Width in pixels.
+    #[arg(long, default_value_t = 320)]
+    pub width: usize,
+    /// Height in pixels.
+    #[arg(long, default_value_t = 192)]
+    pub height: usize,
+    /// Measure this stage alone (may be given several times).
+    #[arg(long, value_enum)]
+    pub stage: Vec<BenchStage>,
+    /// Runs of each stage; the median is told.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// Where to compute.
+    #[arg(long, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `kinora bench` can measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchStage {
+    /// The machine: multiply-add rate and memory bandwidth.
+    Peak,
+    /// The CLIP vision tower on one picture.
+    Clip,
+    /// The VAE encoder on one picture.
+    VaeEncode,
+    /// One UNet evaluation: one branch, batch one.
+    UnetStep,
+    /// The temporal VAE decoder on the whole video.
+    VaeDecode,
+    /// One training step of the small preset.
+    TrainStep,
+}
+
+/// `kinora sheet`
+#[derive(Debug, Args)]
+pub struct SheetArgs {
+    /// Rows: a video, a picture or a folder of frames each, with an optional caption: `caption=path`.
+    #[arg(required = true)]
+    pub rows: Vec<String>,
+    /// The picture to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Frames of a row, spread evenly.
+    #[arg(long, default_value_t = 8)]
+    pub columns: usize,
+}
+
+/// `kinora doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Report in JSON.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What a change must pass, cheapest first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+bash scripts/test.sh
+if ! command -v cargo-deny >/dev/null; then
+    cargo install --locked --quiet cargo-deny
+fi
+# Licences and sources need no network; advisories need the advisory database.
+cargo deny --offline check licenses bans sources
+cargo deny check advisories || {
+    [ -n "${ADVISORIES_REQUIRED:-}" ] && exit 1
+    echo "check: the advisory database could not be read or has findings; see above" >&2
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes sure of what the project needs beside its own crates: Rust, and ffmpeg for reading and
+# writing video. Installs Debian packages where it may, and says what to do where it may not.
+set -euo pipefail
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+if ! command -v cargo >/dev/null; then
+    say "cargo was not found. Install Rust 1.90 or newer (https://rustup.rs) and run this again."
+    exit 1
+fi
+
+missing=()
+{ command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+    root=(sudo -n)
+fi
+if ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]}. Install them with this system's package manager and run this again."
+    exit 1
+fi
+if [ "${#root[@]}" -ne 0 ] && ! { command -v sudo && sudo -n true; } >/dev/null 2>&1; then
+    say "missing: ${missing[*]}, and there is no right to install them. Ask for:"
+    say "  apt-get install ${missing[*]}"
+    exit 1
+fi
+say "installing ${missing[*]}"
+"${root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
