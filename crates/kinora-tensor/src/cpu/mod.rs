@@ -3,10 +3,11 @@
 //! Every parallel loop cuts its work by size alone, never by timing, so a result depends on nothing
 //! but its operands.
 
+pub(crate) mod conv;
 pub(crate) mod elementwise;
-#[allow(dead_code)]
 pub(crate) mod exp;
 pub(crate) mod matmul;
+pub(crate) mod norm;
 
 use pulp::Arch;
 

@@ -4,10 +4,40 @@
 //! Legend of the shapes: `b` clips, `t` frames, `n` pictures, `h w` rows and columns, `s` places,
 //! `c` channels, `i o` channels in and out.
 
+mod activation;
+mod blend;
+mod concat;
+mod conv2d;
 mod elementwise;
+mod embedding;
+mod geglu;
+mod group_norm;
+mod layer_norm;
 mod linear;
+mod loss;
+mod narrow;
+mod permute;
 mod reduce;
+mod repeat;
+mod sinusoid;
+mod time_conv;
+mod upsample;
 
+pub use activation::{abs, clamp, exp, gelu, quick_gelu, sigmoid, silu, square};
+pub use blend::blend;
+pub use concat::concat;
+pub use conv2d::{Conv2d, Pad, conv2d};
 pub use elementwise::{add, add_broadcast, affine, mul, mul_broadcast, scale, sub};
+pub use embedding::embedding;
+pub use geglu::geglu;
+pub use group_norm::{Activation, group_norm};
+pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use loss::{l1, mse};
+pub use narrow::narrow;
+pub use permute::permute;
 pub use reduce::{mean, sum};
+pub use repeat::repeat;
+pub use sinusoid::sinusoid;
+pub use time_conv::time_conv;
+pub use upsample::upsample_nearest;

@@ -1,0 +1,239 @@
+//! Layer normalisation.
+
+use super::linear::wide;
+use crate::cpu::norm::{ROWS, Stack, interleaved_sum};
+use crate::cpu::vectorised;
+use crate::{Error, Result, Tensor, storage};
+
+/// y = (x − μ) / √(σ² + eps) · gamma + beta, where μ and σ² are the mean and the variance of each row of
+/// channels.
+///
+/// # Shapes
+/// `x` `[.., c]`, `gamma` and `beta` `[c]`; the result is like `x`.
+///
+/// # Errors
+/// When `gamma` or `beta` does not have one value for each channel.
+pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<Tensor> {
+    let c = x.shape().last();
+    for values in [gamma, beta] {
+        if values.dims() != [c] {
+            return Err(Error::shape(
+                "layer_norm",
+                format!("gamma and beta [{c}]"),
+                values.dims(),
+            ));
+        }
+    }
+    let norm = Norm {
+        stack: Stack {
+            pictures: 1,
+            rows: x.elements() / c.max(1),
+            channels: c,
+        },
+        gamma: wide(gamma).into_owned(),
+        eps,
+    };
+    let y = norm.forward(x.as_f32()?, &wide(beta));
+    let x_kept = x.clone();
+    Ok(Tensor::recorded(
+        y,
+        x.shape(),
+        &[x, gamma, beta],
+        move |dy, wanted| {
+            let (x, dy) = (x_kept.as_f32()?, dy.as_f32()?);
+            let dx =
+                wanted[0].then(|| Tensor::from_vec(norm.input_gradient(x, dy), x_kept.shape()));
+            let mut parts = vec![dx.transpose()?, None, None];
+            if wanted[1] || wanted[2] {
+                let totals = norm.gradient_totals(x, dy);
+                let (dbeta, dgamma) = totals.split_at(c);
+                for (part, values) in parts[1..].iter_mut().zip([dgamma, dbeta]) {
+                    let values = values.iter().map(|v| *v as f32).collect();
+                    *part = Some(Tensor::from_vec(values, [c])?);
+                }
+            }
+            Ok(parts)
+        },
+    ))
+}
+
+struct Norm {
+    stack: Stack,
+    gamma: Vec<f32>,
+    eps: f32,
+}
+
+impl Norm {
+    /// The mean and 1 / √(σ² + eps) of one row. The row is in the nearest cache by then, so the
+    /// deviations are squared about the mean itself.
+    #[inline(always)]
+    fn moments(&self, row: &[f32]) -> (f32, f32) {
+        let n = row.len();
+        let mean = interleaved_sum(n, |k| row[k]) / n as f32;
+        let variance = interleaved_sum(n, |k| (row[k] - mean) * (row[k] - mean)) / n as f32;
+        (mean, 1.0 / (variance + self.eps).sqrt())
+    }
+
+    fn forward(&self, x: &[f32], beta: &[f32]) -> Vec<f32> {
+        let c = self.stack.channels;
+        let (gamma, beta) = (&self.gamma[..c], &beta[..c]);
+        let mut y = storage::scratch(x.len());
+        self.stack.for_rows(&mut y, |_, rows, out| {
+            let x = &x[rows.start * c..rows.end * c];
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                        let (mean, rate) = self.moments(x);
+                        for k in 0..c {
+                            out[k] = (x[k] - mean) * rate * gamma[k] + beta[k];
+                        }
+                    }
+                },
+            );
+        });
+        y
+    }
+
+    /// dx = rate · (gamma dy − mean(gamma dy) − normalised · mean(gamma dy · normalised)).
+    fn input_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let c = self.stack.channels;
+        let gamma = &self.gamma[..c];
+        let mut dx = storage::scratch(x.len());
+        self.stack.for_rows(&mut dx, |_, rows, out| {
+            let stretch = rows.start * c..rows.end * c;
+            let rows = x[stretch.clone()]
+                .chunks_exact(c)
+                .zip(dy[stretch].chunks_exact(c));
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (out, (x, dy)) in out.chunks_exact_mut(c).zip(rows) {
+                        let (mean, rate) = self.moments(x);
+                        let constant = interleaved_sum(c, |k| gamma[k] * dy[k]) / c as f32;
+                        let product = |k: usize| gamma[k] * dy[k] * (x[k] - mean);
+                        let slope = interleaved_sum(c, product) * rate * rate / c as f32;
+                        for k in 0..c {
+                            out[k] = rate * (gamma[k] * dy[k] - constant - (x[k] - mean) * slope);
+                        }
+                    }
+                },
+            );
+        });
+        dx
+    }
+
+    /// Per channel Σ dy, then Σ dy · normalised.
+    fn gradient_totals(&self, x: &[f32], dy: &[f32]) -> Vec<f64> {
+        let c = self.stack.channels;
+        self.stack.totals::<2>(|_, rows, totals| {
+            let stretch = rows.start * c..rows.end * c;
+            let (sums, products) = totals.split_at_mut(c);
+            let blocks = x[stretch.clone()].chunks(ROWS * c);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut narrow = vec![0.0f32; 2 * c];
+                    for (x, dy) in blocks.zip(dy[stretch].chunks(ROWS * c)) {
+                        let (sum, product) = narrow.split_at_mut(c);
+                        for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                            let (mean, rate) = self.moments(x);
+                            for k in 0..c {
+                                sum[k] += dy[k];
+                                product[k] += dy[k] * ((x[k] - mean) * rate);
+                            }
+                        }
+                        for k in 0..c {
+                            sums[k] += f64::from(sum[k]);
+                            products[k] += f64::from(product[k]);
+                        }
+                        narrow.fill(0.0);
+                    }
+                },
+            );
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::testing::{assert_close, check_gradients, numbers};
+
+    /// The definition, in f64.
+    fn slow(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Vec<f32> {
+        let c = x.shape().last();
+        let (gamma, beta) = (gamma.to_vec(), beta.to_vec());
+        let mut out = Vec::new();
+        for row in x.to_vec().chunks(c) {
+            let row: Vec<f64> = row.iter().map(|v| f64::from(*v)).collect();
+            let mean = row.iter().sum::<f64>() / c as f64;
+            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / c as f64;
+            for k in 0..c {
+                let normalised = (row[k] - mean) / (variance + f64::from(eps)).sqrt();
+                out.push((normalised * f64::from(gamma[k]) + f64::from(beta[k])) as f32);
+            }
+        }
+        out
+    }
+
+    fn operands(dims: &[usize]) -> [Tensor; 3] {
+        let c = dims[dims.len() - 1];
+        [numbers(dims, 1), numbers([c], 2), numbers([c], 3)]
+    }
+
+    const AWKWARD: [&[usize]; 6] = [
+        &[1, 1],
+        &[5],
+        &[2, 3, 7],
+        &[1, 33],
+        &[300, 65],
+        &[2, 2, 2, 4],
+    ];
+
+    #[test]
+    fn agrees_with_the_definition() -> Result<()> {
+        for dims in AWKWARD {
+            let [x, gamma, beta] = operands(dims);
+            let y = layer_norm(&x, &gamma, &beta, 1e-5)?;
+            assert_close(&y.to_vec(), &slow(&x, &gamma, &beta, 1e-5), 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn derivative() {
+        // The first case is a single value, normalised to a constant: its derivative to x is 0.
+        for dims in AWKWARD {
+            check_gradients(&operands(dims), |inputs| {
+                layer_norm(&inputs[0], &inputs[1], &inputs[2], 0.1)
+            });
+        }
+    }
+
+    #[test]
+    fn weights_in_sixteen_bits_are_widened() -> Result<()> {
+        let [x, gamma, beta] = operands(&[4, 6]);
+        for dtype in [DType::F16, DType::BF16] {
+            let (gamma, beta) = (gamma.cast(dtype), beta.cast(dtype));
+            let y = layer_norm(&x, &gamma, &beta, 1e-5)?;
+            assert_close(&y.to_vec(), &slow(&x, &gamma, &beta, 1e-5), 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let error = layer_norm(
+            &numbers([2, 3], 1),
+            &numbers([3], 1),
+            &numbers([2], 1),
+            1e-5,
+        );
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "layer_norm: expected gamma and beta [3], found [2]"
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! Convolution along time, each place of the picture by itself.
+
+use super::linear::{fill_rows, sum_rows, wide};
+use crate::cpu::matmul::{Cores, MatRef, matmul};
+use crate::{Error, Result, Tensor, storage};
+use std::ops::Range;
+
+/// y\[b, t, s, o\] = Σ x\[b, t + k − kt/2, s, i\] · w\[o, k, i\] + b\[o\], frames outside the clip being
+/// zero.
+///
+/// # Shapes
+/// `x` `[b, t, .., i]`, `w` `[o, kt, i]` with odd kt in any element type, `b` `[o]`; the result is
+/// `[b, t, .., o]`.
+///
+/// # Errors
+/// When the channels do not agree or kt is even.
+pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let g = Geometry::new(x, w, b)?;
+    let y = g.forward(x.as_f32()?, &wide(w), b.map(wide).as_deref());
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = g.o;
+    let (x_kept, w_kept) = (x.clone(), w.clone());
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let has_bias = b.is_some();
+    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+        let dy = dy.as_f32()?;
+        let mut parts = vec![None, None];
+        if wanted[0] {
+            let dx = g.input_gradient(dy, &wide(&w_kept));
+            parts[0] = Some(Tensor::from_vec(dx, x_kept.shape())?);
+        }
+        if wanted[1] {
+            let dw = g.weight_gradient(x_kept.as_f32()?, dy);
+            parts[1] = Some(Tensor::from_vec(dw, w_kept.shape())?);
+        }
+        if has_bias {
+            let db = wanted[2].then(|| Tensor::from_vec(sum_rows(dy, g.o), [g.o]));
+            parts.push(db.transpose()?);
+        }
+        Ok(parts)
+    }))
+}
+
+/// The extents of one convolution.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    clips: usize,
+    frames: usize,
+    places: usize,
+    i: usize,
+    o: usize,
+    taps: usize,
+}
+
+impl Geometry {
+    fn new(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Self> {
+        let &[o, taps, i] = w.dims() else {
+            return Err(Error::shape("time_conv", "a weight [o, kt, i]", w.dims()));
+        };
+        if taps % 2 == 0 {
+            return Err(Error::shape(
+                "time_conv",
+                "an odd number kt of taps",
+                w.dims(),
+            ));
+        }
+        let dims = x.dims();
+        if dims.len() < 3 || dims.last() != Some(&i) {
+            return Err(Error::shape(
+                "time_conv",
+                format!("x [b, t, .., {i}]"),
+                dims,
+            ));
+        }
+        if let Some(b) = b
+            && b.dims() != [o]
+        {
+            return Err(Error::shape("time_conv", format!("a bias [{o}]"), b.dims()));
+        }
+        Ok(Geometry {
+            clips: dims[0],
+            frames: dims[1],
+            places: dims[2..dims.len() - 1].iter().product(),
+            i,
+            o,
+            taps,
+        })
+    }
+
+    /// For each tap, in an order that begins with the centre, which reaches every frame: the frames of
+    /// the result it reaches and the frames it reads there.
+    fn taps(&self) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
+        let (half, frames) = (self.taps / 2, self.frames);
+        let others = (0..self.taps).filter(move |k| *k != half);
+        std::iter::once(half).chain(others).filter_map(move |k| {
+            let late = k.saturating_sub(half);
+            let early = half.saturating_sub(k);
+            let shared = frames.checked_sub(late + early).filter(|n| *n > 0)?;
+            Some((k, early..early + shared, late..late + shared))
+        })
+    }
+
+    /// The frames `range` of clip `clip`, as a range of rows of places.
+    fn rows(&self, clip: usize, range: &Range<usize>) -> Range<usize> {
+        let first = clip * self.frames;
+        (first + range.start) * self.places..(first + range.end) * self.places
+    }
+
+    fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+        let mut y = storage::scratch(self.clips * self.frames * self.places * self.o);
+        if let Some(b) = b {
+            fill_rows(&mut y, b);
+        }
+        for clip in 0..self.clips {
+            for (tap, to, from) in self.taps() {
+                let weight = self.weight(w, tap).t();
+                let accumulate = b.is_some() || tap != self.taps / 2;
+                self.add(&mut y, (clip, &to), x, &from, weight, accumulate);
+            }
+        }
+        y
+    }
+
+    fn input_gradient(&self, dy: &[f32], w: &[f32]) -> Vec<f32> {
+        let mut dx = storage::scratch(self.clips * self.frames * self.places * self.i);
+        for clip in 0..self.clips {
+            for (tap, to, from) in self.taps() {
+                let accumulate = tap != self.taps / 2;
+                self.add(
+                    &mut dx,
+                    (clip, &from),
+                    dy,
+                    &to,
+                    self.weight(w, tap),
+                    accumulate,
+                );
+            }
+        }
+        dx
+    }
+
+    fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let mut dw = storage::zeros(self.o * self.taps * self.i);
+        for clip in 0..self.clips {
+            for (tap, to, from) in self.taps() {
+                let (to, from) = (self.rows(clip, &to), self.rows(clip, &from));
+                matmul(
+                    &mut dw[tap * self.i..],
+                    self.taps * self.i,
+                    MatRef::new(&dy[to.start * self.o..], to.len(), self.o).t(),
+                    MatRef::new(&x[from.start * self.i..], from.len(), self.i),
+                    true,
+                    Cores::All,
+                );
+            }
+        }
+        dw
+    }
+
+    /// One tap of the weight, `[o, i]`.
+    fn weight<'a>(&self, w: &'a [f32], tap: usize) -> MatRef<'a> {
+        MatRef::strided(&w[tap * self.i..], self.o, self.i, self.taps * self.i)
+    }
+
+    /// Frames `to` of the result += frames `from` of the operand · weight.
+    fn add(
+        &self,
+        out: &mut [f32],
+        (clip, to): (usize, &Range<usize>),
+        operand: &[f32],
+        from: &Range<usize>,
+        weight: MatRef<'_>,
+        accumulate: bool,
+    ) {
+        let (to, from) = (self.rows(clip, to), self.rows(clip, from));
+        matmul(
+            &mut out[to.start * weight.cols..],
+            weight.cols,
+            MatRef::new(
+                &operand[from.start * weight.rows..],
+                from.len(),
+                weight.rows,
+            ),
+            weight,
+            accumulate,
+            Cores::All,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::testing::{assert_close, check_gradients, numbers};
+
+    /// The definition, in f64.
+    fn slow(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Vec<f32> {
+        let (&[clips, frames], &[o, taps, i]) = (&x.dims()[..2], w.dims()) else {
+            panic!("clips and a kernel");
+        };
+        let places = x.elements() / (clips * frames * i);
+        let (x, w) = (x.to_vec(), w.to_vec());
+        let mut out = Vec::new();
+        for row in 0..clips * frames * places {
+            let (clip, t, s) = (row / places / frames, row / places % frames, row % places);
+            for f in 0..o {
+                let mut sum = b.map_or(0.0, |b| f64::from(b.to_vec()[f]));
+                for k in 0..taps {
+                    let from = (t + k).wrapping_sub(taps / 2);
+                    if from < frames {
+                        for c in 0..i {
+                            let value = x[((clip * frames + from) * places + s) * i + c];
+                            sum += f64::from(value) * f64::from(w[(f * taps + k) * i + c]);
+                        }
+                    }
+                }
+                out.push(sum as f32);
+            }
+        }
+        out
+    }
+
+    /// Clips nobody would choose: extents of x, channels out, taps.
+    const AWKWARD: [(&[usize], usize, usize); 6] = [
+        (&[1, 1, 1, 1], 1, 3),
+        (&[2, 5, 3, 2, 3], 4, 3),
+        (&[1, 1, 2, 3], 2, 3),
+        (&[2, 2, 3], 2, 3),
+        (&[1, 2, 3, 2], 3, 5),
+        (&[2, 3, 2, 2], 3, 1),
+    ];
+
+    fn operands(dims: &[usize], o: usize, taps: usize) -> [Tensor; 3] {
+        let i = dims[dims.len() - 1];
+        [numbers(dims, 1), numbers([o, taps, i], 2), numbers([o], 3)]
+    }
+
+    #[test]
+    fn agrees_with_the_definition() -> Result<()> {
+        for (dims, o, taps) in AWKWARD {
+            let [x, w, b] = operands(dims, o, taps);
+            for b in [None, Some(&b)] {
+                let y = time_conv(&x, &w, b)?;
+                assert_eq!(y.dims()[..dims.len() - 1], dims[..dims.len() - 1]);
+                assert_close(&y.to_vec(), &slow(&x, &w, b), 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn derivative() {
+        for (dims, o, taps) in AWKWARD {
+            check_gradients(&operands(dims, o, taps), |inputs| {
+                time_conv(&inputs[0], &inputs[1], Some(&inputs[2]))
+            });
+        }
+    }
+
+    #[test]
+    fn weights_in_sixteen_bits_are_widened() -> Result<()> {
+        let [x, w, b] = operands(&[1, 4, 3, 5], 4, 3);
+        for dtype in [DType::F16, DType::BF16] {
+            let (w, b) = (w.cast(dtype), b.cast(dtype));
+            let y = time_conv(&x, &w, Some(&b))?;
+            assert_close(&y.to_vec(), &slow(&x, &w, Some(&b)), 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let text = |x: &[usize], w: &[usize], b: usize| {
+            time_conv(&numbers(x, 1), &numbers(w, 2), Some(&numbers([b], 3)))
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            text(&[1, 2, 3, 4], &[5, 3, 3], 5),
+            "time_conv: expected x [b, t, .., 3], found [1, 2, 3, 4]"
+        );
+        assert_eq!(
+            text(&[1, 2, 3, 4], &[5, 2, 4], 5),
+            "time_conv: expected an odd number kt of taps, found [5, 2, 4]"
+        );
+        assert_eq!(
+            text(&[1, 2, 3, 4], &[5, 3, 4], 4),
+            "time_conv: expected a bias [5], found [4]"
+        );
+    }
+}
