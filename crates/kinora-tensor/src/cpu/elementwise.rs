@@ -71,3 +71,33 @@ pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> f64 {
         .collect();
     partial.iter().sum()
 }
+
+/// Sum of `f(x[i], y[i])`, block by block in a fixed order, accumulated in f64.
+pub(crate) fn sum_zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> f64 {
+    assert_eq!(x.len(), y.len());
+    let partial: Vec<f64> = x
+        .par_chunks(BLOCK)
+        .zip(y.par_chunks(BLOCK))
+        .map(|(x, y)| {
+            vectorised(
+                #[inline(always)]
+                || sum_block(x, y, f),
+            )
+        })
+        .collect();
+    partial.iter().sum()
+}
+
+/// Eight running sums, so that additions need not wait for one another.
+#[inline(always)]
+fn sum_block(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
+    for (x, y) in x.iter().zip(y) {
+        for k in 0..8 {
+            sums[k] += f64::from(f(x[k], y[k]));
+        }
+    }
+    let rest = x_rest.iter().zip(y_rest).map(|(x, y)| f64::from(f(*x, *y)));
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
+}

@@ -1,0 +1,112 @@
+//! The gated linear unit of transformer feed-forwards.
+
+use super::activation::{gelu_slope, gelu_value};
+use crate::cpu::{elementwise::BLOCK, vectorised};
+use crate::{Error, Result, Tensor, storage};
+use rayon::prelude::*;
+
+/// First half of the channels · GELU(second half), in one pass.
+///
+/// # Shapes
+/// `x` `[.., 2d]`; the result is `[.., d]`.
+///
+/// # Errors
+/// When the channels are not an even number, or `x` is not f32.
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = x.shape().last();
+    if x.dims().is_empty() || width == 0 || !width.is_multiple_of(2) {
+        return Err(Error::shape(
+            "geglu",
+            "an even number of channels, values then gates",
+            x.dims(),
+        ));
+    }
+    let d = width / 2;
+    let mut out = storage::scratch(x.elements() / 2);
+    let rows = (BLOCK / width).max(1);
+    out.par_chunks_mut(rows * d)
+        .zip(x.as_f32()?.par_chunks(rows * width))
+        .for_each(|(out, x)| {
+            vectorised(
+                #[inline(always)]
+                || forward_rows(out, x, d),
+            );
+        });
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = d;
+    let kept = x.clone();
+    Ok(Tensor::recorded(out, dims, &[x], move |dy, _| {
+        let mut dx = storage::scratch(kept.elements());
+        dx.par_chunks_mut(rows * width)
+            .zip(kept.as_f32()?.par_chunks(rows * width))
+            .zip(dy.as_f32()?.par_chunks(rows * d))
+            .for_each(|((dx, x), dy)| {
+                vectorised(
+                    #[inline(always)]
+                    || backward_rows(dx, x, dy, d),
+                );
+            });
+        Ok(vec![Some(Tensor::from_vec(dx, kept.shape())?)])
+    }))
+}
+
+#[inline(always)]
+fn forward_rows(out: &mut [f32], x: &[f32], d: usize) {
+    for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(2 * d)) {
+        let (value, gate) = x.split_at(d);
+        for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
+            *out = value * gelu_value(*gate);
+        }
+    }
+}
+
+#[inline(always)]
+fn backward_rows(dx: &mut [f32], x: &[f32], dy: &[f32], d: usize) {
+    for ((dx, x), dy) in dx
+        .chunks_exact_mut(2 * d)
+        .zip(x.chunks_exact(2 * d))
+        .zip(dy.chunks_exact(d))
+    {
+        let (dvalue, dgate) = dx.split_at_mut(d);
+        let (value, gate) = x.split_at(d);
+        for k in 0..d {
+            dvalue[k] = dy[k] * gelu_value(gate[k]);
+            dgate[k] = dy[k] * value[k] * gelu_slope(gate[k]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{gelu, mul, narrow};
+    use crate::testing::{assert_close, check_gradients, numbers};
+
+    #[test]
+    fn agrees_with_its_parts() -> Result<()> {
+        for dims in [vec![1, 2], vec![3, 5, 14], vec![300, 130], vec![2, 40_000]] {
+            let x = numbers(dims, 1);
+            let axis = x.dims().len() - 1;
+            let d = x.shape().last() / 2;
+            let expected = mul(&narrow(&x, axis, 0, d)?, &gelu(&narrow(&x, axis, d, d)?)?)?;
+            let y = geglu(&x)?;
+            assert_eq!(y.dims(), expected.dims());
+            assert_close(&y.to_vec(), &expected.to_vec(), 1e-7);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn derivative() {
+        check_gradients(&[numbers([2, 3, 10], 1)], |inputs| geglu(&inputs[0]));
+    }
+
+    #[test]
+    fn refuses_an_odd_number_of_channels() {
+        let error = geglu(&numbers([2, 3], 1)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "geglu: expected an even number of channels, values then gates, found [2, 3]"
+        );
+    }
+}
