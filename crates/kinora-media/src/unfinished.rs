@@ -1,0 +1,221 @@
+//! Outputs that appear whole or not at all: written to a temporary name beside the target, renamed
+//! when finished, removed when dropped before that.
+
+use crate::error::{Error, Result};
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use tempfile::{Builder, TempDir, TempPath};
+
+/// Temporary names start so; a leading dot keeps them out of listings.
+const PREFIX: &str = ".kinora-";
+/// Temporary names end so, and `.gitignore` knows it.
+const SUFFIX: &str = ".tmp";
+
+/// A file on its way to `target`.
+#[derive(Debug)]
+pub(crate) struct UnfinishedFile {
+    temporary: TempPath,
+    target: PathBuf,
+}
+
+impl UnfinishedFile {
+    /// Opens a temporary file beside `target`.
+    pub fn create(target: &Path) -> Result<(UnfinishedFile, File)> {
+        if target.is_dir() {
+            return Err(Error::output(
+                target,
+                "a folder of that name is in the way; choose another name",
+            ));
+        }
+        // The usual rights of a new file: `tempfile` alone would keep it to its owner.
+        let (file, temporary) = Builder::new()
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder_of(target)?)
+            .map_err(Error::io("create a file beside", target))?
+            .into_parts();
+        let unfinished = UnfinishedFile {
+            temporary,
+            target: target.to_path_buf(),
+        };
+        Ok((unfinished, file))
+    }
+
+    /// The temporary name.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the file its name, replacing what was there.
+    pub fn finish(self) -> Result<()> {
+        let UnfinishedFile { temporary, target } = self;
+        temporary
+            .persist(&target)
+            .map_err(|failure| Error::io("rename to", &target)(failure.error))
+    }
+}
+
+/// Writes a whole file under its name in one go.
+pub(crate) fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    let (unfinished, mut file) = UnfinishedFile::create(target)?;
+    file.write_all(bytes).map_err(Error::io("write", target))?;
+    drop(file);
+    unfinished.finish()
+}
+
+/// A folder on its way to `target`.
+#[derive(Debug)]
+pub(crate) struct UnfinishedFolder {
+    temporary: TempDir,
+    target: PathBuf,
+    replaceable: fn(&OsStr) -> bool,
+}
+
+impl UnfinishedFolder {
+    /// Opens a temporary folder beside `target`. An existing target is replaced only when it holds
+    /// nothing but files whose names are `replaceable`: a mistyped name must not cost anybody a
+    /// folder.
+    pub fn create(target: &Path, replaceable: fn(&OsStr) -> bool) -> Result<UnfinishedFolder> {
+        check_replaceable(target, replaceable)?;
+        let temporary = Builder::new()
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
+            .permissions(Permissions::from_mode(0o777))
+            .tempdir_in(folder_of(target)?)
+            .map_err(Error::io("create a folder beside", target))?;
+        Ok(UnfinishedFolder {
+            temporary,
+            target: target.to_path_buf(),
+            replaceable,
+        })
+    }
+
+    /// The temporary name.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Gives the folder its name, replacing what was there.
+    pub fn finish(self) -> Result<()> {
+        check_replaceable(&self.target, self.replaceable)?;
+        if self.target.exists() {
+            std::fs::remove_dir_all(&self.target).map_err(Error::io("replace", &self.target))?;
+        }
+        std::fs::rename(self.temporary.path(), &self.target)
+            .map_err(Error::io("rename to", &self.target))?;
+        let _ = self.temporary.keep(); // it has its name: nothing is left to remove
+        Ok(())
+    }
+}
+
+/// Refuses a target whose content is not ours to replace.
+fn check_replaceable(target: &Path, replaceable: fn(&OsStr) -> bool) -> Result<()> {
+    if !target.exists() {
+        return Ok(());
+    }
+    if !target.is_dir() {
+        return Err(Error::output(
+            target,
+            "a file of that name is in the way of a folder of frames; choose another name",
+        ));
+    }
+    for entry in std::fs::read_dir(target).map_err(Error::io("list", target))? {
+        let name = entry.map_err(Error::io("list", target))?.file_name();
+        if !replaceable(&name) {
+            return Err(Error::output(
+                target,
+                format!(
+                    "the folder exists and holds {name:?}, which is not a frame; choose another folder"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The folder a target lies in, which must exist.
+fn folder_of(target: &Path) -> Result<&Path> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if target.file_name().is_none() {
+        return Err(Error::output(
+            target,
+            "this names no file; give a file name",
+        ));
+    }
+    if !folder.is_dir() {
+        return Err(Error::output(
+            target,
+            format!(
+                "the folder {} does not exist; create it first",
+                folder.display()
+            ),
+        ));
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing_and_a_finished_one_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.bin");
+        drop(UnfinishedFile::create(&target).unwrap());
+        assert!(names(folder.path()).is_empty());
+        write_whole(&target, b"one").unwrap();
+        write_whole(&target, b"two").unwrap();
+        assert_eq!(names(folder.path()), ["a.bin"]);
+        assert_eq!(std::fs::read(&target).unwrap(), b"two");
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, b"").unwrap();
+        let rights = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(rights(&target), rights(&plain));
+    }
+
+    #[test]
+    fn a_folder_with_other_things_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("out");
+        let ours: fn(&OsStr) -> bool = |name| name == "ours";
+        for _ in 0..2 {
+            let unfinished = UnfinishedFolder::create(&target, ours).unwrap();
+            std::fs::write(unfinished.path().join("ours"), b"").unwrap();
+            unfinished.finish().unwrap();
+            assert_eq!(names(&target), ["ours"]);
+        }
+        std::fs::write(target.join("thesis.tex"), b"").unwrap();
+        let refusal = UnfinishedFolder::create(&target, ours).unwrap_err();
+        assert!(refusal.to_string().contains("thesis.tex"), "{refusal}");
+        assert_eq!(names(folder.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let refusal = write_whole(Path::new("/no/such/folder/a.png"), b"").unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("/no/such/folder does not exist"),
+            "{refusal}"
+        );
+        assert!(write_whole(Path::new("/"), b"").is_err());
+    }
+}
