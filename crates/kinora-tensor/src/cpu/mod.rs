@@ -3,11 +3,13 @@
 //! Every parallel loop cuts its work by size alone, never by timing, so a result depends on nothing
 //! but its operands.
 
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod exp;
 pub(crate) mod matmul;
 pub(crate) mod norm;
+pub(crate) mod time_attention;
 
 use pulp::Arch;
 

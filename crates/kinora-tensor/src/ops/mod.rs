@@ -5,6 +5,7 @@
 //! `c` channels, `i o` channels in and out.
 
 mod activation;
+mod attention;
 mod blend;
 mod concat;
 mod conv2d;
@@ -21,10 +22,12 @@ mod permute;
 mod reduce;
 mod repeat;
 mod sinusoid;
+mod time_attention;
 mod time_conv;
 mod upsample;
 
 pub use activation::{abs, clamp, exp, gelu, quick_gelu, sigmoid, silu, square};
+pub use attention::{attention, causal_attention};
 pub use blend::blend;
 pub use concat::concat;
 pub use conv2d::{Conv2d, Pad, conv2d};
@@ -41,5 +44,6 @@ pub use permute::permute;
 pub use reduce::{mean, sum};
 pub use repeat::repeat;
 pub use sinusoid::sinusoid;
+pub use time_attention::time_attention;
 pub use time_conv::time_conv;
 pub use upsample::upsample_nearest;
