@@ -3,6 +3,7 @@
 use crate::grad::Derivative;
 use crate::storage::{self, Buffer, Mapped, Values};
 use crate::{DType, Device, Error, Gradients, Result, Shape, grad};
+use half::vec::HalfBitsVecExt as _;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -68,6 +69,23 @@ impl Tensor {
     /// When the values do not fill the shape.
     pub fn from_slice(values: &[f32], shape: impl Into<Shape>) -> Result<Self> {
         Self::from_vec(values.to_vec(), shape)
+    }
+
+    /// An array of 16-bit values given as bit patterns.
+    ///
+    /// # Errors
+    /// When the values do not fill the shape, or `dtype` is not of 16 bits.
+    pub fn from_bits16(bits: Vec<u16>, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        check_length(&shape, bits.len())?;
+        let values = match dtype {
+            DType::F16 => Values::F16(Buffer::Owned(bits.reinterpret_into())),
+            DType::BF16 => Values::BF16(Buffer::Owned(bits.reinterpret_into())),
+            DType::F32 => {
+                return Err(Error::argument("from_bits16", "f32 values have 32 bits"));
+            }
+        };
+        Ok(Self::new(Arc::new(values), shape, false, None))
     }
 
     /// An array read in place from a mapped file.

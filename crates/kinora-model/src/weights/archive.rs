@@ -1,0 +1,134 @@
+//! Arrays at rest in memory-mapped files, under the names a network knows them by.
+
+use crate::params::Layout;
+use crate::{Error, Result};
+use kinora_tensor::{DType, Mapped, Tensor};
+use memmap2::Mmap;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file whose bytes are read where they lie.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    pub(crate) path: PathBuf,
+    pub(crate) map: Arc<Mmap>,
+}
+
+/// One array in a mapped file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) file: Arc<MappedFile>,
+    /// What the file calls it.
+    pub(crate) file_name: String,
+    pub(crate) dtype: DType,
+    /// The extents the network's own layout of files would give it, which a rename may have changed
+    /// from the file's.
+    pub(crate) dims: Vec<usize>,
+    /// Whether the file holds this matrix with its axes exchanged.
+    pub(crate) transposed: bool,
+    /// Where the values begin in the file.
+    pub(crate) offset: usize,
+}
+
+impl Stored {
+    pub(crate) fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.elements() * self.dtype.size_bytes()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.file.map[self.offset..self.offset + self.size_bytes()]
+    }
+
+    /// The array in memory's order of axes, in place where no value has to move.
+    ///
+    /// # Errors
+    /// When the extents are not those asked for.
+    fn load(&self, memory_dims: &[usize], layout: Layout, remedy: &str) -> Result<Tensor> {
+        let expected = layout.file_dims(memory_dims);
+        if self.dims != expected {
+            return Err(Error::WrongShape {
+                name: self.file_name.clone(),
+                file: self.file.path.clone(),
+                expected,
+                found: self.dims.clone(),
+                remedy: remedy.to_owned(),
+            });
+        }
+        if layout.keeps_order() && !self.transposed {
+            let mapped = Mapped::new(self.file.map.clone(), self.offset, self.size_bytes())?;
+            return Ok(Tensor::from_mapped(mapped, self.dtype, memory_dims)?);
+        }
+        let bytes = self.bytes();
+        Ok(match self.dtype {
+            DType::F32 => {
+                let bits = bytes.as_chunks::<4>().0;
+                let moved = self.moved(bits, memory_dims, layout);
+                let values = moved.iter().map(|bits| f32::from_le_bytes(*bits));
+                Tensor::from_vec(values.collect(), memory_dims)?
+            }
+            DType::F16 | DType::BF16 => {
+                let bits = bytes.as_chunks::<2>().0;
+                let moved = self.moved(bits, memory_dims, layout);
+                let bits = moved.iter().map(|bits| u16::from_le_bytes(*bits));
+                Tensor::from_bits16(bits.collect(), self.dtype, memory_dims)?
+            }
+        })
+    }
+
+    fn moved<T: Copy + Send + Sync>(
+        &self,
+        values: &[T],
+        memory_dims: &[usize],
+        layout: Layout,
+    ) -> Vec<T> {
+        match (self.transposed, &self.dims[..]) {
+            (true, &[rows, columns]) => {
+                // The file holds [columns, rows].
+                crate::params::transpose_each(values, columns, rows)
+            }
+            _ => layout.memory_from_file(values, memory_dims),
+        }
+    }
+}
+
+/// All the arrays of one network.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    /// The file, or the folder of files, it was read from.
+    pub(crate) path: PathBuf,
+    pub(crate) arrays: BTreeMap<String, Stored>,
+    /// What to do when the network and the file do not fit.
+    pub(crate) remedy: String,
+}
+
+impl Archive {
+    /// Whether the file holds an array of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.arrays.contains_key(name)
+    }
+
+    /// The array `name`.
+    ///
+    /// # Errors
+    /// When there is none, or it has other extents.
+    pub(crate) fn load(&self, name: &str, memory_dims: &[usize], layout: Layout) -> Result<Tensor> {
+        match self.arrays.get(name) {
+            Some(stored) => stored.load(memory_dims, layout, &self.remedy),
+            None => Err(Error::Missing {
+                name: name.to_owned(),
+                file: self.path.clone(),
+                remedy: self.remedy.clone(),
+            }),
+        }
+    }
+
+    /// The path as the errors give it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
