@@ -1,0 +1,156 @@
+//! Convolutions of pictures and along time.
+
+use super::linear::bias_init;
+use crate::Result;
+use crate::params::{Init, Layout, Source};
+use kinora_tensor::{DType, Param, Tensor, ops};
+
+/// A convolution of pictures with a bias.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Param,
+    bias: Param,
+    walk: ops::Conv2d,
+}
+
+impl Conv2d {
+    /// A kernel of `kernel` × `kernel` pixels that walks as `walk` says.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn new(
+        source: &Source,
+        i: usize,
+        o: usize,
+        kernel: usize,
+        walk: ops::Conv2d,
+    ) -> Result<Self> {
+        let dims = [o, kernel, kernel, i];
+        Ok(Conv2d {
+            weight: source.param("weight", &dims, Layout::Conv2d, Init::FanIn)?,
+            bias: source.param("bias", &[o], Layout::Plain, bias_init(kernel * kernel * i))?,
+            walk,
+        })
+    }
+
+    /// 3×3 over every pixel: the picture keeps its size.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn same(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Self::new(source, i, o, 3, ops::Conv2d::same())
+    }
+
+    /// 3×3 over every pixel, giving zero until it is trained.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn zeroed(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(Conv2d {
+            weight: source.param("weight", &[o, 3, 3, i], Layout::Conv2d, Init::Zeros)?,
+            bias: source.param("bias", &[o], Layout::Plain, Init::Zeros)?,
+            walk: ops::Conv2d::same(),
+        })
+    }
+
+    /// # Shapes
+    /// `x` `[n, h, w, i]`; the result is `[n, h', w', o]`, see [`ops::conv2d`].
+    ///
+    /// # Errors
+    /// When the channels of `x` are not the layer's.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(), self.bias.get());
+        Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
+    }
+
+    /// The result of [`forward`](Self::forward) plus `shift` at every pixel, at the price of the
+    /// convolution alone: the shift joins the bias.
+    ///
+    /// # Shapes
+    /// `x` `[n, h, w, i]`, `shift` `[o]`; the result is `[n, h', w', o]`.
+    ///
+    /// # Errors
+    /// When the channels of `x` or `shift` are not the layer's.
+    pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let bias = ops::add(&widened(&self.bias), shift)?;
+        Ok(ops::conv2d(x, &self.weight.get(), Some(&bias), self.walk)?)
+    }
+
+    /// What the input channels `start .. start + x's channels` alone contribute, without the bias.
+    /// A convolution is linear, so the contributions of all its inputs and the bias add up to it.
+    ///
+    /// # Shapes
+    /// `x` `[n, h, w, part of i]`; the result is `[n, h', w', o]`.
+    ///
+    /// # Errors
+    /// When the layer does not have that many input channels.
+    pub fn contribution(&self, x: &Tensor, start: usize, with_bias: bool) -> Result<Tensor> {
+        let channels = x.shape().last();
+        let weight = ops::narrow(&widened(&self.weight), 3, start, channels)?;
+        let bias = with_bias.then(|| self.bias.get());
+        Ok(ops::conv2d(x, &weight, bias.as_ref(), self.walk)?)
+    }
+}
+
+/// A convolution along time with a bias: each place of a frame meets itself in the frames around.
+#[derive(Clone, Debug)]
+pub struct TimeConv {
+    weight: Param,
+    bias: Param,
+}
+
+impl TimeConv {
+    /// A kernel of 3 frames.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn new(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(TimeConv {
+            weight: source.param("weight", &[o, 3, i], Layout::TimeConv, Init::FanIn)?,
+            bias: source.param("bias", &[o], Layout::Plain, bias_init(3 * i))?,
+        })
+    }
+
+    /// A kernel of 3 frames that gives zero until it is trained.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn zeroed(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(TimeConv {
+            weight: source.param("weight", &[o, 3, i], Layout::TimeConv, Init::Zeros)?,
+            bias: source.param("bias", &[o], Layout::Plain, Init::Zeros)?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` `[b, t, .., i]`; the result is `[b, t, .., o]`.
+    ///
+    /// # Errors
+    /// When the channels of `x` are not the layer's.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(), self.bias.get());
+        Ok(ops::time_conv(x, &weight, Some(&bias))?)
+    }
+
+    /// The result of [`forward`](Self::forward) plus `shift` everywhere, at the price of the
+    /// convolution alone.
+    ///
+    /// # Shapes
+    /// `x` `[b, t, .., i]`, `shift` `[o]`; the result is `[b, t, .., o]`.
+    ///
+    /// # Errors
+    /// When the channels of `x` or `shift` are not the layer's.
+    pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let bias = ops::add(&widened(&self.bias), shift)?;
+        Ok(ops::time_conv(x, &self.weight.get(), Some(&bias))?)
+    }
+}
+
+/// The parameter in f32. One that is stored in 16 bits is frozen, so nothing is lost by the copy.
+fn widened(param: &Param) -> Tensor {
+    let value = param.get();
+    match value.dtype() {
+        DType::F32 => value,
+        DType::F16 | DType::BF16 => value.cast(DType::F32),
+    }
+}

@@ -1,0 +1,74 @@
+//! The linear layer, which is also the 1×1 convolution.
+
+use crate::Result;
+use crate::params::{Init, Layout, Source};
+use kinora_tensor::{Param, Tensor, ops};
+
+/// y = x · weightᵀ + bias.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl Linear {
+    /// A layer with a bias.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn new(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(Linear {
+            weight: source.param("weight", &[o, i], Layout::Plain, Init::FanIn)?,
+            bias: Some(source.param("bias", &[o], Layout::Plain, bias_init(i))?),
+        })
+    }
+
+    /// A layer without a bias.
+    ///
+    /// # Errors
+    /// When the source does not hold its weight in these extents.
+    pub fn without_bias(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(Linear {
+            weight: source.param("weight", &[o, i], Layout::Plain, Init::FanIn)?,
+            bias: None,
+        })
+    }
+
+    /// A layer with a bias that gives zero until it is trained, so that the residual branch it ends
+    /// begins as nothing.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn zeroed(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(Linear {
+            weight: source.param("weight", &[o, i], Layout::Plain, Init::Zeros)?,
+            bias: Some(source.param("bias", &[o], Layout::Plain, Init::Zeros)?),
+        })
+    }
+
+    /// A layer with a bias that files keep as a 1×1 convolution.
+    ///
+    /// # Errors
+    /// When the source does not hold its parameters in these extents.
+    pub fn point(source: &Source, i: usize, o: usize) -> Result<Self> {
+        Ok(Linear {
+            weight: source.param("weight", &[o, i], Layout::Point, Init::FanIn)?,
+            bias: Some(source.param("bias", &[o], Layout::Plain, bias_init(i))?),
+        })
+    }
+
+    /// # Shapes
+    /// `x` `[.., i]`; the result is `[.., o]`.
+    ///
+    /// # Errors
+    /// When the channels of `x` are not the layer's.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(Param::get);
+        Ok(ops::linear(x, &self.weight.get(), bias.as_ref())?)
+    }
+}
+
+/// What PyTorch draws the bias of a layer from, when `fan_in` values lead to one output.
+pub(super) fn bias_init(fan_in: usize) -> Init {
+    Init::Uniform(1.0 / (fan_in as f32).sqrt())
+}
