@@ -34,10 +34,7 @@ pub fn group_norm(
 ) -> Result<Tensor> {
     let stack = check(x, gamma, beta, groups)?;
     let tables = Tables::new(x.as_f32()?, stack, gamma, beta, groups, eps);
-    let y = match activation {
-        Activation::None => tables.forward(x.as_f32()?, |z| z),
-        Activation::Silu => tables.forward(x.as_f32()?, |z| z * sigmoid(z)),
-    };
+    let y = tables.activated(x.as_f32()?, activation);
     let x_kept = x.clone();
     Ok(Tensor::recorded(
         y,
@@ -69,7 +66,7 @@ fn silu_backward(dy: f32, z: f32) -> f32 {
     dy * (s * (1.0 + z * (1.0 - s)))
 }
 
-fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) -> Result<Stack> {
+pub(super) fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) -> Result<Stack> {
     let &[n, ref middle @ .., channels] = x.dims() else {
         return Err(Error::shape("group_norm", "x [n, .., c]", x.dims()));
     };
@@ -97,7 +94,7 @@ fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) -> Result<Sta
 
 /// What normalises each channel of each picture, `[n, c]` each: normalised = (x − mean) · rate,
 /// result = f((x − mean) · scale + beta).
-struct Tables {
+pub(super) struct Tables {
     stack: Stack,
     groups: usize,
     mean: Vec<f32>,
@@ -120,6 +117,21 @@ impl Tables {
         let totals = stack.totals::<2>(|_, rows, totals| {
             add_moments(&x[rows.start * c..rows.end * c], c, totals);
         });
+        Self::from_totals(&totals, stack.rows, stack, gamma, beta, groups, eps)
+    }
+
+    /// From the sums and the sums of squares of each channel of each picture, `[n, 2, c]`, over
+    /// `rows` rows, which may be more than the stack has.
+    pub(super) fn from_totals(
+        totals: &[f64],
+        rows: usize,
+        stack: Stack,
+        gamma: &Tensor,
+        beta: &Tensor,
+        groups: usize,
+        eps: f32,
+    ) -> Self {
+        let c = stack.channels;
         let mut tables = Tables {
             stack,
             groups,
@@ -130,7 +142,7 @@ impl Tables {
             beta: wide(beta).into_owned(),
         };
         let width = c / groups;
-        let count = (stack.rows * width) as f64;
+        let count = (rows * width) as f64;
         for totals in totals.chunks_exact(2 * c) {
             let (sums, squares) = totals.split_at(c);
             for (sums, squares) in sums.chunks(width).zip(squares.chunks(width)) {
@@ -154,6 +166,13 @@ impl Tables {
 
     fn of_picture<'a>(&self, table: &'a [f32], picture: usize) -> &'a [f32] {
         &table[picture * self.stack.channels..][..self.stack.channels]
+    }
+
+    pub(super) fn activated(&self, x: &[f32], activation: Activation) -> Vec<f32> {
+        match activation {
+            Activation::None => self.forward(x, |z| z),
+            Activation::Silu => self.forward(x, |z| z * sigmoid(z)),
+        }
     }
 
     fn forward(&self, x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<f32> {

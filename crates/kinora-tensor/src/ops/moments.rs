@@ -1,0 +1,130 @@
+//! Group normalisation of an array that is never whole in memory: first the sums over its parts,
+//! then the parts themselves.
+
+use super::group_norm::{Activation, Tables, check};
+use crate::cpu::norm::{Stack, add_moments};
+use crate::{Error, Result, Tensor};
+
+/// Sums and sums of squares of each channel over the parts of one picture or clip, in f64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    rows: usize,
+    /// The sums of all channels, then their sums of squares.
+    totals: Vec<f64>,
+}
+
+impl Moments {
+    /// Of nothing yet.
+    pub fn new(channels: usize) -> Self {
+        Moments {
+            rows: 0,
+            totals: vec![0.0; 2 * channels],
+        }
+    }
+
+    /// Takes a part into account.
+    ///
+    /// # Shapes
+    /// `part` `[.., c]`.
+    ///
+    /// # Errors
+    /// When its channels are others than the moments'.
+    pub fn add(&mut self, part: &Tensor) -> Result<()> {
+        let c = self.totals.len() / 2;
+        if part.dims().last() != Some(&c) {
+            return Err(Error::shape("moments", format!("[.., {c}]"), part.dims()));
+        }
+        let values = part.as_f32()?;
+        let stack = Stack {
+            pictures: 1,
+            rows: part.elements() / c.max(1),
+            channels: c,
+        };
+        let totals = stack.totals::<2>(|_, rows, totals| {
+            add_moments(&values[rows.start * c..rows.end * c], c, totals);
+        });
+        self.rows += stack.rows;
+        self.totals
+            .iter_mut()
+            .zip(totals)
+            .for_each(|(sum, more)| *sum += more);
+        Ok(())
+    }
+}
+
+/// [`group_norm`](super::group_norm()) of parts of pictures or clips, with the mean and the variance
+/// that `moments` took from the whole. It equals the norm of the whole up to the rounding of the
+/// sums. Nothing is recorded: whoever trains has the whole array.
+///
+/// # Shapes
+/// `x` `[n, .., c]`, `moments` one for each of the n, `gamma` and `beta` `[c]`; the result is like
+/// `x`.
+///
+/// # Errors
+/// When the numbers of pictures or channels do not agree, or the groups do not divide the channels.
+pub fn group_norm_with(
+    x: &Tensor,
+    moments: &[Moments],
+    gamma: &Tensor,
+    beta: &Tensor,
+    groups: usize,
+    eps: f32,
+    activation: Activation,
+) -> Result<Tensor> {
+    let stack = check(x, gamma, beta, groups)?;
+    let fits = |m: &Moments| m.totals.len() == 2 * stack.channels && m.rows == moments[0].rows;
+    if moments.len() != stack.pictures || !moments.iter().all(fits) {
+        return Err(Error::shape(
+            "group_norm_with",
+            format!("moments of {} wholes of one size", moments.len()),
+            x.dims(),
+        ));
+    }
+    let rows = moments.first().map_or(0, |m| m.rows);
+    let totals: Vec<f64> = moments.iter().flat_map(|m| m.totals.clone()).collect();
+    let tables = Tables::from_totals(&totals, rows, stack, gamma, beta, groups, eps);
+    Tensor::from_vec(tables.activated(x.as_f32()?, activation), x.shape())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{concat, group_norm, narrow};
+    use crate::testing::{assert_close, numbers};
+
+    #[test]
+    fn parts_come_out_as_they_do_in_the_whole() -> Result<()> {
+        let (gamma, beta) = (numbers([6], 2), numbers([6], 3));
+        for activation in [Activation::None, Activation::Silu] {
+            let x = numbers([2, 7, 5, 6], 1);
+            let whole = group_norm(&x, &gamma, &beta, 3, 1e-5, activation)?;
+            let parts = [narrow(&x, 1, 0, 3)?, narrow(&x, 1, 3, 4)?];
+            let mut moments = vec![Moments::new(6); 2];
+            for part in &parts {
+                for (n, moments) in moments.iter_mut().enumerate() {
+                    moments.add(&narrow(part, 0, n, 1)?)?;
+                }
+            }
+            let norm =
+                |x: &Tensor| group_norm_with(x, &moments, &gamma, &beta, 3, 1e-5, activation);
+            let joined = concat(&[&norm(&parts[0])?, &norm(&parts[1])?], 1)?;
+            assert_close(&joined.to_vec(), &whole.to_vec(), 1e-7);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let mut moments = Moments::new(6);
+        assert_eq!(
+            moments.add(&numbers([2, 5], 1)).unwrap_err().to_string(),
+            "moments: expected [.., 6], found [2, 5]"
+        );
+        let (x, gamma) = (numbers([2, 3, 6], 1), numbers([6], 2));
+        let error = group_norm_with(&x, &[moments], &gamma, &gamma, 3, 1e-5, Activation::None);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "group_norm_with: expected moments of 1 wholes of one size, found [2, 3, 6]"
+        );
+    }
+}
