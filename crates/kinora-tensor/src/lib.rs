@@ -28,6 +28,7 @@ mod grad;
 mod param;
 
 pub mod ops;
+pub mod random;
 pub mod testing;
 
 mod cpu;
