@@ -9,5 +9,6 @@ pub mod weights;
 
 pub mod conditioner;
 pub mod pixels;
+pub mod unet;
 
 pub use error::{Error, Result};

@@ -1,8 +1,8 @@
 //! Convolutions of pictures and along time.
 
 use super::linear::bias_init;
-use crate::Result;
 use crate::params::{Init, Layout, Source};
+use crate::{Error, Result};
 use kinora_tensor::{DType, Param, Tensor, ops};
 
 /// A convolution of pictures with a bias.
@@ -63,17 +63,17 @@ impl Conv2d {
         Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
     }
 
-    /// The result of [`forward`](Self::forward) plus `shift` at every pixel, at the price of the
-    /// convolution alone: the shift joins the bias.
+    /// The result of [`forward`](Self::forward) plus the shift of the clip at every pixel.
     ///
     /// # Shapes
-    /// `x` `[n, h, w, i]`, `shift` `[o]`; the result is `[n, h', w', o]`.
+    /// `x` `[b·t, h, w, i]`, `shift` `[b, o]`; the result is `[b·t, h', w', o]`.
     ///
     /// # Errors
     /// When the channels of `x` or `shift` are not the layer's.
     pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
-        let bias = ops::add(&widened(&self.bias), shift)?;
-        Ok(ops::conv2d(x, &self.weight.get(), Some(&bias), self.walk)?)
+        shifted(&self.bias, shift, |bias| {
+            Ok(ops::conv2d(x, &self.weight.get(), Some(bias), self.walk)?)
+        })
     }
 
     /// What the input channels `start .. start + x's channels` alone contribute, without the bias.
@@ -132,18 +132,42 @@ impl TimeConv {
         Ok(ops::time_conv(x, &weight, Some(&bias))?)
     }
 
-    /// The result of [`forward`](Self::forward) plus `shift` everywhere, at the price of the
-    /// convolution alone.
+    /// The result of [`forward`](Self::forward) plus the shift of the clip everywhere.
     ///
     /// # Shapes
-    /// `x` `[b, t, .., i]`, `shift` `[o]`; the result is `[b, t, .., o]`.
+    /// `x` `[b, t, .., i]`, `shift` `[b, o]`; the result is `[b, t, .., o]`.
     ///
     /// # Errors
     /// When the channels of `x` or `shift` are not the layer's.
     pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
-        let bias = ops::add(&widened(&self.bias), shift)?;
-        Ok(ops::time_conv(x, &self.weight.get(), Some(&bias))?)
+        shifted(&self.bias, shift, |bias| {
+            Ok(ops::time_conv(x, &self.weight.get(), Some(bias))?)
+        })
     }
+}
+
+/// `convolve` plus one row of `shift` for each clip. The shift of a single clip joins the bias and
+/// costs nothing; those of several are added in another pass.
+fn shifted(
+    bias: &Param,
+    shift: &Tensor,
+    convolve: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let bias = widened(bias);
+    let &[clips, o] = shift.dims() else {
+        return Err(Error::argument(
+            "shift",
+            format!("expected [clips, channels], found {:?}", shift.dims()),
+        ));
+    };
+    if clips == 1 {
+        return convolve(&ops::add(&bias, &shift.reshape([o])?)?);
+    }
+    let y = convolve(&bias)?;
+    let rows = y.elements() / (clips * o).max(1);
+    let rows = y.reshape([clips, rows, o])?;
+    let sum = ops::add_broadcast(&rows, &shift.reshape([clips, 1, o])?)?;
+    Ok(sum.reshape(y.shape())?)
 }
 
 /// The parameter in f32. One that is stored in 16 bits is frozen, so nothing is lost by the copy.

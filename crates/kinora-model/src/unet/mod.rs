@@ -1,0 +1,18 @@
+//! The spatio-temporal UNet: a still-image UNet in which every residual block and every transformer
+//! is followed by a twin that looks along time, the two blended by a learned weight.
+//!
+//! Legend of the shapes: `b` clips, `t` frames, `h w` rows and columns of the latents, `s` = h·w
+//! places, `c` channels, `e` channels of the embedding, `n` tokens of the context, `d` their width.
+
+mod config;
+mod network;
+
+mod frames;
+mod level;
+mod res_block;
+mod stage;
+mod transformer;
+
+
+pub use config::{LevelKind, NormEps, UNetConfig};
+pub use network::{Pass, Prepared, UNet};
