@@ -1,0 +1,370 @@
+//! A run's configuration: a TOML file in which every number is written out and no unknown key is
+//! let pass. Files choose behaviour; the command chooses only where the data and the run are.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Everything that decides a run, and so its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Seed of the first weights, of the order of the clips and of everything drawn for a clip.
+    pub seed: u64,
+    /// What is trained.
+    pub model: Model,
+    /// What it is shown.
+    pub data: Data,
+    /// Where the first weights come from.
+    pub start: Start,
+    /// How the weights move.
+    pub optimiser: Optimiser,
+    /// The average of the weights over the run, which is what samples and models are made of.
+    pub average: Average,
+    /// How long the run is and what it leaves behind.
+    pub run: Run,
+}
+
+/// What is trained: one trainer, two kinds of model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Model {
+    /// Pictures to latents and back.
+    Autoencoder(Autoencoder),
+    /// A still to a moving picture, in the latents of a finished autoencoder.
+    ImageToVideo(ImageToVideo),
+}
+
+/// An autoencoder and its losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Autoencoder {
+    /// Channels at each level, the finest first; each a multiple of 32, the groups of its norms.
+    pub block_out_channels: Vec<usize>,
+    /// Residual blocks of a level of the encoder; the decoder has one more.
+    pub layers_per_block: usize,
+    /// Channels of a latent.
+    pub latent_channels: usize,
+    /// Side in pixels of the squares it is trained on, cut at random from the frames: an
+    /// autoencoder learns from small pieces as well as from whole pictures, and sooner.
+    pub crop_px: usize,
+    /// Weight of the mean absolute error of a pixel, pixels being in −1..1.
+    pub l1_weight: f32,
+    /// Weight of the mean squared error of a pixel.
+    pub l2_weight: f32,
+    /// Weight of the divergence of the latents from a unit normal, per latent value.
+    pub kl_weight: f32,
+}
+
+/// A denoiser of latent clips, told a still.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageToVideo {
+    /// Folder of the finished model whose `vae` is used, frozen. A relative path starts at the run's
+    /// folder, so that runs side by side find each other.
+    pub autoencoder: PathBuf,
+    /// The denoiser.
+    pub unet: UNet,
+    /// The tower that turns the still into the one token the denoiser attends to.
+    pub image_encoder: ImageEncoder,
+    /// The law of the noise a clip is trained under.
+    pub noise: LogNormal,
+    /// The law of the noise added to the still before it is encoded.
+    pub still_noise: LogNormal,
+    /// p of the joint dropout of the conditions: one uniform u for each clip, the token is zeroed
+    /// where u < 2p, the still's latent where p ≤ u < 3p; so each goes alone and both together with p.
+    pub condition_dropout: f32,
+}
+
+/// The sizes of a denoiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UNet {
+    /// Channels at each level, the finest first; each a multiple of 32, the groups of its norms.
+    pub block_out_channels: Vec<usize>,
+    /// Residual blocks of a level on the way down; the way up has one more.
+    pub layers_per_block: usize,
+    /// Whether each level attends; the middle always does.
+    pub attention: Vec<bool>,
+    /// Heads of the attention at each level.
+    pub attention_heads: Vec<usize>,
+    /// Width of the sinusoid each of fps, motion and still noise is shown as.
+    pub addition_time_embed_dim: usize,
+}
+
+/// The sizes of a CLIP vision tower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageEncoder {
+    /// Side in pixels of the square picture it sees.
+    pub image_size: usize,
+    /// Side in pixels of a patch, which becomes one token.
+    pub patch_size: usize,
+    /// Width of a token inside the tower.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward of a layer.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Heads of the attention.
+    pub attention_heads: usize,
+    /// Width of the token it gives.
+    pub projection_dim: usize,
+}
+
+/// ln σ ~ N(mean, std²).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogNormal {
+    /// Mean of ln σ.
+    pub mean: f32,
+    /// Standard deviation of ln σ.
+    pub std: f32,
+}
+
+/// Which clips are cut from the videos.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Width of the frames in pixels; the videos are scaled to cover and cropped in the middle.
+    pub width: usize,
+    /// Height of the frames in pixels.
+    pub height: usize,
+    /// Frames of a clip.
+    pub frames: usize,
+    /// Frames a second of a clip; one of these is drawn for each clip, and the model is told which.
+    pub fps: Vec<f64>,
+    /// A clip is not used where two neighbouring frames differ by more than this on average, in
+    /// steps of 0 to 255: a cut lies between.
+    pub cut_threshold: f32,
+    /// Whether half the clips are shown as in a mirror.
+    pub mirror: bool,
+    /// How many videos, the last by name, are kept from training; samples are made from them.
+    pub held_out: usize,
+}
+
+/// Where the first weights come from. A run found in the run's folder goes on before any of these is
+/// looked at; where neither is given, the weights are drawn at random.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// A checkpoint of another run to go on from: weights, average and optimiser, under this
+    /// configuration. Relative paths start at the run's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continue_from: Option<PathBuf>,
+    /// A finished model to take the weights from. Relative paths start at the run's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialise_from: Option<PathBuf>,
+}
+
+/// How the weights move: AdamW.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimiser {
+    /// Names of the weights that are trained, `*` standing for anything; the rest is frozen.
+    pub trainable: Vec<String>,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Steps over which it rises from zero in a straight line.
+    pub warm_up_steps: u64,
+    /// How it falls afterwards.
+    pub decay: Decay,
+    /// Decay of the average of the gradient.
+    pub beta1: f64,
+    /// Decay of the average of its square.
+    pub beta2: f64,
+    /// Added to the root of the latter.
+    pub epsilon: f64,
+    /// Share of itself, times the learning rate, that a weight loses at each step.
+    pub weight_decay: f64,
+    /// Gradients longer than this, all weights together, are shortened to it.
+    pub clip_norm: f64,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "law", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decay {
+    /// Not at all.
+    Constant,
+    /// Along half a cosine, reaching a share of the highest at the last step.
+    Cosine {
+        /// The share of the highest learning rate that is left at the last step.
+        last_share: f64,
+    },
+}
+
+/// The exponential moving average of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Average {
+    /// The share of itself the average keeps at each step. Early on it keeps less,
+    /// (1 + n) / (10 + n) after n steps, so that it leaves the first weights behind.
+    pub decay: f64,
+}
+
+/// How long the run is and what it leaves behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// Clips computed at once.
+    pub batch: usize,
+    /// Batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// Whether blocks are computed again on the way back instead of being kept: less memory for
+    /// about a third more time.
+    pub recompute: bool,
+    /// Steps between lines of the log.
+    pub report_every: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// How many checkpoints are kept, the last ones.
+    pub keep_checkpoints: usize,
+    /// Steps between samples.
+    pub sample_every: u64,
+    /// How samples are made; only an image-to-video model asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+}
+
+/// How samples are made, and what a finished model says of how it wants to be sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Steps of the sampler.
+    pub steps: usize,
+    /// The noise level sampling starts from; written into the model's scheduler settings.
+    pub sigma_max: f32,
+    /// The last noise level above zero; written likewise.
+    pub sigma_min: f32,
+    /// Guidance at the first frame.
+    pub guidance_min: f32,
+    /// Guidance at the last frame.
+    pub guidance_max: f32,
+    /// Noise of the still in samples.
+    pub noise_aug: f32,
+}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has a key that is not known or lacks one that is needed, or
+    /// its settings contradict each other.
+    pub fn read(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let config = Config::parse(path, &text)?;
+        Ok(config)
+    }
+
+    /// Reads a configuration from its text; `path` is where errors say it came from.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn parse(path: &Path, text: &str) -> Result<Config> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| Error::config(path, error.to_string()))?;
+        config
+            .check()
+            .map_err(|message| Error::config(path, message))?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, every number written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every part of a configuration has a TOML form")
+    }
+
+    /// Clips that go into one step.
+    pub fn clips_per_step(&self) -> usize {
+        self.run.batch * self.run.accumulate
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let positive = [
+            ("data.frames", self.data.frames as u64),
+            ("data.fps", self.data.fps.len() as u64),
+            ("run.steps", self.run.steps),
+            ("run.batch", self.run.batch as u64),
+            ("run.accumulate", self.run.accumulate as u64),
+            ("run.report_every", self.run.report_every),
+            ("run.checkpoint_every", self.run.checkpoint_every),
+            ("run.keep_checkpoints", self.run.keep_checkpoints as u64),
+            ("run.sample_every", self.run.sample_every),
+            ("optimiser.trainable", self.optimiser.trainable.len() as u64),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name}: expected at least one, found none"));
+        }
+        if let Some(fps) = self.data.fps.iter().find(|fps| !(**fps >= 1.0)) {
+            return Err(format!("data.fps: expected 1 or more, found {fps}"));
+        }
+        if self.start.continue_from.is_some() && self.start.initialise_from.is_some() {
+            return Err(
+                "start: expected continue_from or initialise_from, found both; keep one".into(),
+            );
+        }
+        match &self.model {
+            Model::Autoencoder(model) => model.check(&self.data),
+            Model::ImageToVideo(model) => model.check(&self.run),
+        }
+    }
+}
+
+impl Autoencoder {
+    fn check(&self, data: &Data) -> std::result::Result<(), String> {
+        check_channels(&self.block_out_channels)?;
+        let step = 1 << (self.block_out_channels.len() - 1);
+        let fits = self.crop_px > 0 && self.crop_px <= data.width.min(data.height);
+        if !fits || !self.crop_px.is_multiple_of(step) {
+            return Err(format!(
+                "model.crop_px: expected a multiple of {step} up to {}, found {}",
+                data.width.min(data.height),
+                self.crop_px
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ImageToVideo {
+    fn check(&self, run: &Run) -> std::result::Result<(), String> {
+        let unet = &self.unet;
+        check_channels(&unet.block_out_channels)?;
+        let levels = unet.block_out_channels.len();
+        for (name, found) in [
+            ("attention", unet.attention.len()),
+            ("attention_heads", unet.attention_heads.len()),
+        ] {
+            if found != levels {
+                return Err(format!(
+                    "model.unet.{name}: expected {levels} entries, one for each of block_out_channels, found {found}"
+                ));
+            }
+        }
+        if !(0.0..=1.0 / 3.0).contains(&self.condition_dropout) {
+            return Err(format!(
+                "model.condition_dropout: expected 0 to 1/3, found {}",
+                self.condition_dropout
+            ));
+        }
+        if run.sampling.is_none() {
+            return Err("run.sampling: an image_to_video run needs this table".into());
+        }
+        Ok(())
+    }
+}
+
+fn check_channels(channels: &[usize]) -> std::result::Result<(), String> {
+    match channels.iter().find(|c| **c == 0 || *c % 32 != 0) {
+        Some(c) => Err(format!(
+            "block_out_channels: expected multiples of 32, the groups of the norms, found {c}"
+        )),
+        None if channels.is_empty() => {
+            Err("block_out_channels: expected at least one level, found none".into())
+        }
+        None => Ok(()),
+    }
+}
