@@ -27,6 +27,7 @@ mod tensor;
 mod grad;
 mod param;
 
+pub mod machine;
 pub mod ops;
 pub mod random;
 pub mod testing;
