@@ -17,7 +17,10 @@ pub fn multiply_add_gflops(runs: usize) -> f64 {
     let rounds = 3_000_000_u64;
     let flop = (rounds as usize * threads * LANES * CHAINS * 2) as f64;
     best(runs, || {
-        let sum: f32 = (0..threads).into_par_iter().map(|seed| chains(rounds, seed as f32)).sum();
+        let sum: f32 = (0..threads)
+            .into_par_iter()
+            .map(|seed| chains(rounds, seed as f32))
+            .sum();
         black_box(sum);
     })
     .map_or(0.0, |seconds| flop / seconds / 1e9)
@@ -48,9 +51,11 @@ pub fn copy_bandwidth_gbs(runs: usize) -> f64 {
     let from = vec![1.0_f32; ELEMENTS];
     let mut to = vec![0.0_f32; ELEMENTS];
     best(runs, || {
-        to.par_chunks_mut(1 << 18).zip(from.par_chunks(1 << 18)).for_each(|(to, from)| {
-            to.copy_from_slice(from);
-        });
+        to.par_chunks_mut(1 << 18)
+            .zip(from.par_chunks(1 << 18))
+            .for_each(|(to, from)| {
+                to.copy_from_slice(from);
+            });
         black_box(&to);
     })
     .map_or(0.0, |seconds| (ELEMENTS * 8) as f64 / seconds / 1e9)
