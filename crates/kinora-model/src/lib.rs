@@ -3,12 +3,16 @@
 
 mod error;
 
-pub mod layers;
 pub mod params;
 pub mod weights;
+pub mod presets;
 
-pub mod conditioner;
-pub mod pixels;
+pub mod layers;
+pub mod vae;
+pub mod clip;
 pub mod unet;
+
+pub mod pixels;
+pub mod conditioner;
 
 pub use error::{Error, Result};

@@ -37,7 +37,7 @@ struct Root {
 #[derive(Debug)]
 enum Origin {
     Fresh { seed: u64 },
-    Stored(Archive),
+    Stored(Arc<Archive>),
 }
 
 impl Source {
@@ -47,7 +47,7 @@ impl Source {
         Self::from_origin(Origin::Fresh { seed })
     }
 
-    pub(crate) fn stored(archive: Archive) -> Source {
+    pub(crate) fn stored(archive: Arc<Archive>) -> Source {
         Self::from_origin(Origin::Stored(archive))
     }
 
