@@ -22,31 +22,48 @@ impl Moments {
         }
     }
 
-    /// Takes a part into account.
+    /// Those of each picture or clip, or part of one.
     ///
     /// # Shapes
-    /// `part` `[.., c]`.
+    /// `x` `[n, .., c]`; there are n results.
     ///
     /// # Errors
-    /// When its channels are others than the moments'.
-    pub fn add(&mut self, part: &Tensor) -> Result<()> {
-        let c = self.totals.len() / 2;
-        if part.dims().last() != Some(&c) {
-            return Err(Error::shape("moments", format!("[.., {c}]"), part.dims()));
-        }
-        let values = part.as_f32()?;
+    /// When `x` has fewer than two axes or is not f32.
+    pub fn of_each(x: &Tensor) -> Result<Vec<Moments>> {
+        let &[pictures, ref middle @ .., channels] = x.dims() else {
+            return Err(Error::shape("moments", "[n, .., c]", x.dims()));
+        };
+        let values = x.as_f32()?;
+        let rows = middle.iter().product();
         let stack = Stack {
-            pictures: 1,
-            rows: part.elements() / c.max(1),
-            channels: c,
+            pictures,
+            rows,
+            channels,
         };
         let totals = stack.totals::<2>(|_, rows, totals| {
-            add_moments(&values[rows.start * c..rows.end * c], c, totals);
+            let part = &values[rows.start * channels..rows.end * channels];
+            add_moments(part, channels, totals);
         });
-        self.rows += stack.rows;
+        let of = |totals: &[f64]| Moments {
+            rows,
+            totals: totals.to_vec(),
+        };
+        Ok(totals.chunks_exact((2 * channels).max(1)).map(of).collect())
+    }
+
+    /// Takes another part of the same whole into account.
+    ///
+    /// # Errors
+    /// When it has other channels.
+    pub fn add(&mut self, part: &Moments) -> Result<()> {
+        if part.totals.len() != self.totals.len() {
+            let expected = format!("moments of {} channels", self.totals.len() / 2);
+            return Err(Error::shape("moments", expected, &[part.totals.len() / 2]));
+        }
+        self.rows += part.rows;
         self.totals
             .iter_mut()
-            .zip(totals)
+            .zip(&part.totals)
             .for_each(|(sum, more)| *sum += more);
         Ok(())
     }
@@ -101,8 +118,8 @@ mod tests {
             let parts = [narrow(&x, 1, 0, 3)?, narrow(&x, 1, 3, 4)?];
             let mut moments = vec![Moments::new(6); 2];
             for part in &parts {
-                for (n, moments) in moments.iter_mut().enumerate() {
-                    moments.add(&narrow(part, 0, n, 1)?)?;
+                for (moments, part) in moments.iter_mut().zip(Moments::of_each(part)?) {
+                    moments.add(&part)?;
                 }
             }
             let norm =
@@ -117,8 +134,8 @@ mod tests {
     fn refuses_what_does_not_fit() {
         let mut moments = Moments::new(6);
         assert_eq!(
-            moments.add(&numbers([2, 5], 1)).unwrap_err().to_string(),
-            "moments: expected [.., 6], found [2, 5]"
+            moments.add(&Moments::new(5)).unwrap_err().to_string(),
+            "moments: expected moments of 6 channels, found [5]"
         );
         let (x, gamma) = (numbers([2, 3, 6], 1), numbers([6], 2));
         let error = group_norm_with(&x, &[moments], &gamma, &gamma, 3, 1e-5, Activation::None);
