@@ -151,3 +151,38 @@ impl CrossAttention {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kinora_tensor::testing::{assert_close, numbers};
+
+    #[test]
+    fn a_context_of_one_token_and_of_the_same_token_twice_are_the_same() -> Result<()> {
+        let layer = CrossAttention::new(&Source::fresh(1), 8, 6, 2)?;
+        let (x, token) = (numbers([2, 5, 8], 2), numbers([2, 1, 6], 3));
+        let (once, twice) = (
+            layer.attended(&token)?,
+            layer.attended(&ops::repeat(&token, 1, 2)?)?,
+        );
+        assert!(matches!(once, Attended::Constant(_)));
+        let as_it_is = |x: &Tensor| Ok(x.clone());
+        let found = layer.add_to(&x, &once, as_it_is)?;
+        let expected = layer.add_to(&x, &twice, as_it_is)?;
+        assert_close(&found.to_vec(), &expected.to_vec(), 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn attention_over_time_is_attention_within_each_place() -> Result<()> {
+        let layer = SelfAttention::new(&Source::fresh(1), 8, 2)?;
+        let x = numbers([2, 3, 5, 8], 2);
+        let found = layer.forward_over_time(&x)?;
+        for place in 0..5 {
+            let of_place = |x: &Tensor| ops::narrow(x, 2, place, 1)?.reshape([2, 3, 8]);
+            let expected = layer.forward(&of_place(&x)?)?;
+            assert_close(&of_place(&found)?.to_vec(), &expected.to_vec(), 1e-6);
+        }
+        Ok(())
+    }
+}

@@ -63,6 +63,19 @@ impl Conv2d {
         Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
     }
 
+    /// [`forward`](Self::forward) of a part of a picture, with zeros around it only where `pad` says.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_padded(&self, x: &Tensor, pad: ops::Pad) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let walk = ops::Conv2d { pad, ..self.walk };
+        Ok(ops::conv2d(x, &weight, Some(&bias), walk)?)
+    }
+
     /// The result of [`forward`](Self::forward) plus the shift of the clip at every pixel.
     ///
     /// # Shapes
@@ -176,5 +189,48 @@ fn widened(param: &Param) -> Tensor {
     match value.dtype() {
         DType::F32 => value,
         DType::F16 | DType::BF16 => value.cast(DType::F32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kinora_tensor::testing::{assert_close, numbers};
+
+    #[test]
+    fn contributions_of_all_channels_add_up() -> Result<()> {
+        let layer = Conv2d::same(&Source::fresh(1), 5, 7)?;
+        let x = numbers([2, 4, 3, 5], 2);
+        let (first, rest) = (ops::narrow(&x, 3, 0, 2)?, ops::narrow(&x, 3, 2, 3)?);
+        let sum = ops::add(
+            &layer.contribution(&first, 0, false)?,
+            &layer.contribution(&rest, 2, true)?,
+        )?;
+        assert_close(&sum.to_vec(), &layer.forward(&x)?.to_vec(), 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn every_pixel_of_a_clip_is_shifted_by_its_row() -> Result<()> {
+        let source = Source::fresh(1);
+        let layer = Conv2d::same(&source.at("space"), 3, 4)?;
+        let along_time = TimeConv::new(&source.at("time"), 3, 4)?;
+        for clips in [1, 2] {
+            let x = numbers([clips, 2, 3, 5, 3], 2);
+            let shift = numbers([clips, 4], 3);
+            let rows = shift.reshape([clips, 1, 1, 1, 4])?;
+            let dims = [clips, 2, 3, 5, 4];
+
+            let frames = x.reshape([clips * 2, 3, 5, 3])?;
+            let expected = ops::add_broadcast(&layer.forward(&frames)?.reshape(dims)?, &rows)?;
+            let found = layer.forward_shifted(&frames, &shift)?;
+            assert_close(&found.to_vec(), &expected.to_vec(), 1e-6);
+
+            let expected = ops::add_broadcast(&along_time.forward(&x)?, &rows)?;
+            let found = along_time.forward_shifted(&x, &shift)?;
+            assert_eq!(found.dims(), dims);
+            assert_close(&found.to_vec(), &expected.to_vec(), 1e-6);
+        }
+        Ok(())
     }
 }

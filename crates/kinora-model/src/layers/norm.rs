@@ -56,6 +56,27 @@ impl GroupNorm {
         self.apply(x, ops::Activation::Silu)
     }
 
+    /// The norm of a part of a picture or clip, followed by SiLU, `moments` being those of the whole.
+    /// Nothing is recorded.
+    ///
+    /// # Shapes
+    /// `x` `[n, .., c]`, with moments for each of the n; the result is like `x`.
+    ///
+    /// # Errors
+    /// When the channels of `x` or the moments are not the layer's.
+    pub fn forward_silu_with(&self, x: &Tensor, moments: &[ops::Moments]) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(), self.bias.get());
+        Ok(ops::group_norm_with(
+            x,
+            moments,
+            &weight,
+            &bias,
+            self.groups,
+            self.eps,
+            ops::Activation::Silu,
+        )?)
+    }
+
     fn apply(&self, x: &Tensor, activation: ops::Activation) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(), self.bias.get());
         Ok(ops::group_norm(

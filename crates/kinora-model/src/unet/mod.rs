@@ -5,6 +5,7 @@
 //! places, `c` channels, `e` channels of the embedding, `n` tokens of the context, `d` their width.
 
 mod config;
+mod config_file;
 mod network;
 
 mod frames;
@@ -13,6 +14,8 @@ mod res_block;
 mod stage;
 mod transformer;
 
+#[cfg(test)]
+mod parity;
 
 pub use config::{LevelKind, NormEps, UNetConfig};
 pub use network::{Pass, Prepared, UNet};
