@@ -101,7 +101,7 @@ pub(super) fn place(name: &str, decoder: Decoder) -> Option<Place> {
 /// The attention in the middle of both coders is a 1×1 convolution there, a matrix here.
 fn vae_place(name: String) -> Option<Place> {
     Some(
-        if name.contains(".attentions.") && name.ends_with(".weight") {
+        if name.contains(".attentions.0.to_") && name.ends_with(".weight") {
             Place::Squeezed(Network::Vae, name)
         } else {
             Place::Whole(Network::Vae, name)

@@ -3,6 +3,9 @@
 pub(crate) mod archive;
 pub(crate) mod safetensors;
 
+mod describe;
+mod fingerprint;
+mod folder;
 mod header;
 mod keys;
 mod open;
@@ -10,5 +13,7 @@ mod part;
 mod scan;
 mod stranger;
 
-pub use open::{Format, Weights, open_image_encoder, open_unet, open_vae};
+pub use describe::{Description, PartDescription, describe};
+pub use folder::{Model, save_image_encoder, save_model, save_unet, save_vae};
+pub use open::{Format, Weights, open_arrays, open_image_encoder, open_unet, open_vae};
 pub use part::{Opening, Part, Variant};

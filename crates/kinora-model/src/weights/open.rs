@@ -6,6 +6,7 @@ use super::keys::{self, Decoder, Network, Place};
 use super::part::{self, Folder, Opening, Part};
 use super::stranger;
 use crate::clip::ClipVisionConfig;
+use crate::params::Source;
 use crate::presets::Preset;
 use crate::unet::{NormEps, UNetConfig};
 use crate::vae::{VaeConfig, VaeKind};
@@ -106,6 +107,15 @@ pub fn open_image_encoder(
         config.check().map_err(|error| error.to_string())?;
         Ok(config)
     })
+}
+
+/// Opens a safetensors file by itself, without settings: its arrays under their own names.
+///
+/// # Errors
+/// When the file is broken.
+pub fn open_arrays(path: impl AsRef<Path>, opening: &Opening) -> Result<Source> {
+    let archive = part::archive_of(path.as_ref(), vec![path.as_ref().to_owned()], opening)?;
+    Ok(Source::stored(Arc::new(archive)))
 }
 
 /// `path/name` where there is such a folder, `path` itself otherwise.
@@ -294,9 +304,8 @@ fn sort(
     let empty = || Archive {
         path: file.path.clone(),
         arrays: BTreeMap::new(),
-        remedy: "its sizes are recognised by the UNet, the name of the array may be given as \
-                 diffusers spells it: the file is incomplete or was put together from different \
-                 models; download it again"
+        remedy: "the name is given as diffusers spells it. The file is incomplete, or was put \
+                 together from different models: download it again"
             .to_owned(),
     };
     let networks = [Network::UNet, Network::Vae, Network::ImageEncoder];

@@ -143,27 +143,7 @@ impl Folder<'_> {
             Found::File(path) => vec![path],
             Found::Index(path) => shards(&path)?,
         };
-        let mut archive = Archive {
-            path: match &files[..] {
-                [file] => file.clone(),
-                _ => self.path.to_owned(),
-            },
-            arrays: BTreeMap::new(),
-            remedy: "these weights and the config.json beside them do not belong together: fetch \
-                     both from one place, or see what they are with `kinora inspect`"
-                .to_owned(),
-        };
-        for path in files {
-            let file = map(&path)?;
-            for array in header::read(&path, &file.map)? {
-                // A list 0, 1, 2 … that older releases of transformers saved beside the weights.
-                if array.name != "vision_model.embeddings.position_ids" {
-                    let name = array.name.clone();
-                    insert(&mut archive, name, stored(&file, array)?)?;
-                }
-            }
-        }
-        finish(archive, opening)
+        archive_of(self.path, files, opening)
     }
 
     fn find(&self, wanted: Option<Variant>) -> Result<Found> {
@@ -199,6 +179,32 @@ impl Folder<'_> {
             ),
         ))
     }
+}
+
+/// The arrays of `files` together, under the names they have there.
+pub(super) fn archive_of(path: &Path, files: Vec<PathBuf>, opening: &Opening) -> Result<Archive> {
+    let mut archive = Archive {
+        path: match &files[..] {
+            [file] => file.clone(),
+            _ => path.to_owned(),
+        },
+        arrays: BTreeMap::new(),
+        remedy:
+            "these weights and the settings beside them do not belong together: fetch both from \
+                 one place, or see what they are with `kinora inspect`"
+                .to_owned(),
+    };
+    for path in files {
+        let file = map(&path)?;
+        for array in header::read(&path, &file.map)? {
+            // A list 0, 1, 2 … that older releases of transformers saved beside the weights.
+            if array.name != "vision_model.embeddings.position_ids" {
+                let name = array.name.clone();
+                insert(&mut archive, name, stored(&file, array)?)?;
+            }
+        }
+    }
+    finish(archive, opening)
 }
 
 enum Found {
