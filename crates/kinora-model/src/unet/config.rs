@@ -8,6 +8,11 @@ use serde_json::{Map, Value};
 /// The class that `config.json` must name.
 const CLASS: &str = "UNetSpatioTemporalConditionModel";
 
+/// How a file that Kinora wrote says that its weights want the epsilons of the authors' code.
+/// diffusers reads over settings that begin with an underscore.
+const NORM_EPS: &str = "_kinora_norm_eps";
+const ORIGINAL: &str = "original";
+
 /// Group norms of this network have 32 groups.
 pub(super) const GROUPS: usize = 32;
 
@@ -46,7 +51,8 @@ pub struct UNetConfig {
     pub num_attention_heads: Vec<usize>,
     /// Frames of the clips it was trained on.
     pub num_frames: usize,
-    /// The epsilons of the group norms. A property of the weights' origin, not of the file.
+    /// The epsilons of the group norms: a property of the weights' origin, which diffusers' files
+    /// do not have and Kinora's keep.
     pub norm_eps: NormEps,
 }
 
@@ -131,9 +137,14 @@ impl UNetConfig {
                 )));
             }
         }
+        let norm_eps = match object.get(NORM_EPS).and_then(Value::as_str) {
+            Some(ORIGINAL) => NormEps::Original,
+            _ => NormEps::Diffusers,
+        };
         object.retain(|key, _| !key.starts_with('_'));
         let file: File = serde_json::from_value(Value::Object(object)).map_err(refuse)?;
-        UNetConfig::try_from(file)
+        let config = UNetConfig::try_from(file)?;
+        Ok(UNetConfig { norm_eps, ..config })
     }
 
     /// The text of a `config.json` that diffusers reads.
@@ -146,6 +157,9 @@ impl UNetConfig {
         let settings = serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?;
         if let Value::Object(settings) = settings {
             object.extend(settings);
+        }
+        if self.norm_eps == NormEps::Original {
+            object.insert(NORM_EPS.into(), ORIGINAL.into());
         }
         serde_json::to_string_pretty(&object).map_err(|e| invalid(e.to_string()))
     }
@@ -267,6 +281,14 @@ mod tests {
         let written: Value = serde_json::from_str(&config.to_json()?).expect("we wrote it");
         assert_eq!(written["_class_name"], CLASS);
         assert_eq!(written["cross_attention_dim"], 1024);
+        assert_eq!(UNetConfig::from_json(&config.to_json()?)?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn the_epsilons_of_the_authors_code_survive_being_saved() -> Result<()> {
+        let mut config = UNetConfig::image_to_video(14);
+        config.norm_eps = NormEps::Original;
         assert_eq!(UNetConfig::from_json(&config.to_json()?)?, config);
         Ok(())
     }
