@@ -247,8 +247,13 @@ fn report(
 }
 
 /// dx/dσ = (x − D) / σ.
+///
+/// Divided, not multiplied by 1/σ: x is as large as σ, and the step takes most of it away again, so
+/// the last bits of this are seen in the picture, and these are diffusers' own.
 fn slope(x: &Tensor, denoised: &Tensor, sigma: f32) -> Result<Tensor> {
-    Ok(ops::scale(&ops::sub(x, denoised)?, 1.0 / sigma)?)
+    let away = ops::sub(x, denoised)?;
+    let slopes = away.as_f32()?.iter().map(|away| away / sigma);
+    Ok(Tensor::from_vec(slopes.collect(), x.shape())?)
 }
 
 /// x + slope · dσ.

@@ -11,6 +11,15 @@ pub enum Error {
     /// An operation refused its operands.
     #[error(transparent)]
     Tensor(#[from] kinora_tensor::Error),
+    /// An equation or a sampler refused.
+    #[error(transparent)]
+    Diffusion(kinora_diffusion::Error),
+    /// The observer asked to stop.
+    #[error("stopped while {during}, as asked")]
+    Stopped {
+        /// What was being done.
+        during: &'static str,
+    },
     /// The file system refused.
     #[error("{}: could not {action}: {source}", path.display())]
     Io {
@@ -99,6 +108,18 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         message: String,
     },
+}
+
+impl From<kinora_diffusion::Error> for Error {
+    fn from(error: kinora_diffusion::Error) -> Self {
+        match error {
+            kinora_diffusion::Error::Tensor(error) => Error::Tensor(error),
+            kinora_diffusion::Error::Stopped { .. } => Error::Stopped {
+                during: "denoising",
+            },
+            other => Error::Diffusion(other),
+        }
+    }
 }
 
 impl Error {

@@ -4,15 +4,17 @@
 mod error;
 
 pub mod params;
-pub mod weights;
 pub mod presets;
+pub mod weights;
 
 pub mod layers;
-pub mod vae;
+
 pub mod clip;
 pub mod unet;
+pub mod vae;
 
-pub mod pixels;
 pub mod conditioner;
+pub mod generate;
+pub mod pixels;
 
 pub use error::{Error, Result};

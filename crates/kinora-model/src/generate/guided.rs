@@ -1,0 +1,102 @@
+//! The denoiser of a clip under guidance.
+
+use super::progress::{Progress, Stage};
+use crate::Result;
+use crate::conditioner::Conditioning;
+use crate::unet::{Prepared, UNet};
+use kinora_diffusion::{LinearGuider, v_scaling};
+use kinora_tensor::{Tensor, ops};
+
+/// The UNet with all that stays the same over the steps computed once.
+pub(super) struct Guided<'a> {
+    unet: &'a UNet,
+    guider: LinearGuider,
+    branches: Branches,
+}
+
+enum Branches {
+    /// The still is known; no guidance.
+    Conditional(Prepared),
+    /// First without the still, then with it: half the memory of both together.
+    InTurn { uncond: Prepared, cond: Prepared },
+    /// A batch of two, the one without the still first.
+    Together(Prepared),
+}
+
+impl<'a> Guided<'a> {
+    pub(super) fn new(
+        unet: &'a UNet,
+        conditioning: &Conditioning,
+        guider: LinearGuider,
+        together: bool,
+    ) -> Result<Self> {
+        let frames = conditioning.concat.dims()[1];
+        let prepare = |context: &Tensor, concat: &Tensor, clips: usize| {
+            let added = vec![conditioning.added; clips];
+            unet.prepare(context, &added, Some(concat), frames)
+        };
+        let alone = |one: &Conditioning| prepare(&one.context, &one.concat, 1);
+        let without = conditioning.without_still();
+        let branches = if !guider.is_active() {
+            Branches::Conditional(alone(conditioning)?)
+        } else if together {
+            let context = ops::concat(&[&without.context, &conditioning.context], 0)?;
+            let concat = ops::concat(&[&without.concat, &conditioning.concat], 0)?;
+            Branches::Together(prepare(&context, &concat, 2)?)
+        } else {
+            Branches::InTurn {
+                uncond: alone(&without)?,
+                cond: alone(conditioning)?,
+            }
+        };
+        Ok(Guided {
+            unet,
+            guider,
+            branches,
+        })
+    }
+
+    /// How often the network runs for one estimate.
+    pub(super) fn passes(&self) -> usize {
+        match self.branches {
+            Branches::Conditional(_) | Branches::Together(_) => 1,
+            Branches::InTurn { .. } => 2,
+        }
+    }
+
+    /// D(x; σ).
+    ///
+    /// # Shapes
+    /// `noised` and the result are `[1, t, h, w, c]`.
+    pub(super) fn denoised(
+        &self,
+        noised: &Tensor,
+        sigma: f32,
+        progress: &Progress<'_>,
+    ) -> Result<Tensor> {
+        let scaling = v_scaling(sigma);
+        // The still's latents were never scaled: the UNet has them from `prepare`.
+        let input = scaling.input(noised)?;
+        let pass = |prepared: &Prepared, input: &Tensor| -> Result<Tensor> {
+            let clips = input.dims()[0];
+            let labels = vec![scaling.c_noise; clips];
+            let output = self.unet.forward_prepared(prepared, input, &labels)?;
+            progress.advance(Stage::Denoise)?;
+            Ok(output)
+        };
+        let output = match &self.branches {
+            Branches::Conditional(cond) => pass(cond, &input)?,
+            Branches::InTurn { uncond, cond } => {
+                let uncond = pass(uncond, &input)?;
+                self.guider.combine(&uncond, &pass(cond, &input)?)?
+            }
+            Branches::Together(both) => {
+                let outputs = pass(both, &ops::repeat(&input, 0, 2)?)?;
+                let uncond = ops::narrow(&outputs, 0, 0, 1)?;
+                let cond = ops::narrow(&outputs, 0, 1, 1)?;
+                self.guider.combine(&uncond, &cond)?
+            }
+        };
+        Ok(scaling.denoised(noised, &output)?)
+    }
+}
