@@ -1,0 +1,12 @@
+//! Videos: what a file holds ([`probe`]), and its frames one by one ([`Reader`]).
+//!
+//! ffmpeg does the decoding, as a child process and not as a library: a hostile file can then end a
+//! child but not this program, and a time limit is a limit.
+
+mod probe;
+mod process;
+mod reader;
+
+pub use probe::{Rotation, VideoInfo, probe, probe_within};
+pub(crate) use process::{LineTaker, Process, arguments, file_url};
+pub use reader::{Frame, ReadOptions, Reader};
