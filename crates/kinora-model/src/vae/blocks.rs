@@ -2,6 +2,7 @@
 //!
 //! A picture's blocks see one frame; a clip's second half sees each pixel in the frames around it.
 
+use super::recompute::Recompute;
 use crate::layers::{Conv2d, GroupNorm, Linear, TimeConv};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
@@ -20,6 +21,8 @@ pub(super) struct SpatialBlock {
     pub(super) norm2: GroupNorm,
     pub(super) conv2: Conv2d,
     pub(super) shortcut: Option<Linear>,
+    /// Channels out.
+    pub(super) o: usize,
 }
 
 impl SpatialBlock {
@@ -33,19 +36,18 @@ impl SpatialBlock {
             shortcut: (i != o)
                 .then(|| Linear::point(&shortcut, i, o))
                 .transpose()?,
+            o,
         })
     }
 
     /// # Shapes
     /// `x` `[n, h, w, i]`; the result is `[n, h, w, o]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // Each step's operand is dropped before the next begins.
-        let inner = {
-            let h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-            let h = self.norm2.forward_silu(&h)?;
-            self.conv2.forward(&h)?
-        };
-        self.add_input(x, &inner)
+        let mut h = self.norm1.forward_silu(x)?;
+        h = self.conv1.forward(&h)?;
+        h = self.norm2.forward_silu(&h)?;
+        h = self.conv2.forward(&h)?;
+        self.add_input(x, &h)
     }
 
     /// The input, widened or narrowed to the block's channels, plus what the block made of it.
@@ -84,13 +86,12 @@ impl TemporalBlock {
 
     /// # Shapes
     /// `x` `[b, t, h, w, c]`; the result is like `x`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = {
-            let h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-            let h = self.norm2.forward_silu(&h)?;
-            self.conv2.forward(&h)?
-        };
-        self.blend(x, &inner)
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut h = self.norm1.forward_silu(x)?;
+        h = self.conv1.forward(&h)?;
+        h = self.norm2.forward_silu(&h)?;
+        h = self.conv2.forward(&h)?;
+        self.blend(x, &h)
     }
 
     /// a · (x + inner) + (1 − a) · x with a = σ(mix factor): here, other than in the UNet, the
@@ -116,12 +117,16 @@ impl SpatioTemporalBlock {
         })
     }
 
+    /// The array that comes in is let go when the first half is done with it.
+    ///
     /// # Shapes
     /// `x` `[b, t, h, w, i]`; the result is `[b, t, h, w, o]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let clip = clip_dims(x)?;
-        let x = self.spatial.forward(&frames_from_clip(x)?)?;
-        self.temporal.forward(&clip_from_frames(&x, clip)?)
+    pub(super) fn forward(&self, mut x: Tensor, recompute: Recompute) -> Result<Tensor> {
+        let clip = clip_dims(&x)?;
+        x = frames_from_clip(&x)?;
+        x = recompute.run(&self.spatial, &x, SpatialBlock::forward)?;
+        x = clip_from_frames(&x, clip)?;
+        recompute.run(&self.temporal, &x, TemporalBlock::forward)
     }
 }
 
@@ -153,13 +158,16 @@ impl PixelAttention {
         let &[n, h, w, c] = x.dims() else {
             return Err(Error::argument("vae attention", "expected [n, h, w, c]"));
         };
-        let tokens = self.norm.forward(x)?.reshape([n, h * w, c])?;
-        let (q, k, v) = (
-            self.to_q.forward(&tokens)?,
-            self.to_k.forward(&tokens)?,
-            self.to_v.forward(&tokens)?,
-        );
-        let attended = self.to_out.forward(&ops::attention(&q, &k, &v, 1)?)?;
+        let attended = {
+            let tokens = self.norm.forward(x)?.reshape([n, h * w, c])?;
+            let (q, k, v) = (
+                self.to_q.forward(&tokens)?,
+                self.to_k.forward(&tokens)?,
+                self.to_v.forward(&tokens)?,
+            );
+            ops::attention(&q, &k, &v, 1)?
+        };
+        let attended = self.to_out.forward(&attended)?;
         Ok(ops::add(x, &attended.reshape([n, h, w, c])?)?)
     }
 }
@@ -167,9 +175,9 @@ impl PixelAttention {
 /// The middle of an encoder or a stock decoder.
 #[derive(Clone, Debug)]
 pub(super) struct Middle {
-    first: SpatialBlock,
-    attention: Option<PixelAttention>,
-    second: SpatialBlock,
+    pub(super) first: SpatialBlock,
+    pub(super) attention: Option<PixelAttention>,
+    pub(super) second: SpatialBlock,
 }
 
 impl Middle {

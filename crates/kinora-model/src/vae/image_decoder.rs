@@ -12,12 +12,12 @@ use kinora_tensor::Tensor;
 /// columns.
 #[derive(Clone, Debug)]
 pub(super) struct ImageDecoder {
-    conv_in: Conv2d,
-    middle: Middle,
+    pub(super) conv_in: Conv2d,
+    pub(super) middle: Middle,
     /// From the coarsest to the finest.
-    levels: Vec<(Vec<SpatialBlock>, Option<Upsampler>)>,
-    norm: GroupNorm,
-    conv_out: Conv2d,
+    pub(super) levels: Vec<(Vec<SpatialBlock>, Option<Upsampler>)>,
+    pub(super) norm: GroupNorm,
+    pub(super) conv_out: Conv2d,
 }
 
 impl ImageDecoder {

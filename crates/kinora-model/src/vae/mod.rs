@@ -12,15 +12,20 @@ mod encoder;
 mod image_decoder;
 mod temporal_decoder;
 
+mod bounded;
+
+pub use bounded::{Decoding, decode_peak_bytes};
 pub use config::{VaeConfig, VaeKind};
 
 use crate::layers::Linear;
 use crate::params::Source;
 use crate::{Error, Result};
+use bounded::Steps;
 use encoder::Encoder;
 use image_decoder::ImageDecoder;
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Tensor, no_grad, ops};
 use recompute::Recompute;
+use std::ops::ControlFlow;
 use temporal_decoder::TemporalDecoder;
 
 /// An autoencoder. Nothing in it is scaled: latents that are diffused are `scaling_factor` times what
@@ -41,6 +46,18 @@ enum Decoder {
         post_quant_conv: Option<Linear>,
         decoder: ImageDecoder,
     },
+}
+
+impl Decoder {
+    fn steps(&self) -> Steps<'_> {
+        match self {
+            Decoder::Temporal(decoder) => Steps::of_temporal(decoder),
+            Decoder::Image {
+                post_quant_conv,
+                decoder,
+            } => Steps::of_image(decoder, post_quant_conv.as_ref()),
+        }
+    }
 }
 
 /// The normal law of a picture's latents.
@@ -194,6 +211,47 @@ impl Vae {
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let all = ops::concat(&runs.iter().collect::<Vec<_>>(), 0)?;
         blocks::clip_from_frames(&all, clip)
+    }
+
+    /// The frames of [`decode`](Self::decode), equal but for rounding (a few units in the last place),
+    /// handed out in order as they are finished, while activations take at most `budget_bytes` on top
+    /// of the weights. See [`decode_peak_bytes`] for what that can be. Where the budget is too small
+    /// for the activations of a clip, they wait in a nameless file in the folder for temporary files.
+    ///
+    /// `sink` gets the number of the first frame it is given, counted through all clips, and the
+    /// frames, `[n, d·h, d·w, 3]`; it may stop the decoding. Nothing is recorded.
+    ///
+    /// # Shapes
+    /// `latents` as [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); when the budget is below the least there is; when the disk is
+    /// full; and what `sink` returns.
+    pub fn decode_bounded(
+        &self,
+        latents: &Tensor,
+        budget_bytes: usize,
+        mut sink: impl FnMut(usize, Tensor) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.check_input("decode_bounded", latents, 5, self.config.latent_channels)?;
+        no_grad(|| {
+            let frames = blocks::frames_from_clip(latents)?; // [b·t, h, w, z]
+            let steps = self.decoder.steps();
+            // Without a temporal decoder every frame is a clip.
+            let clip_len = match self.config.kind {
+                VaeKind::Temporal => latents.dims()[1],
+                VaeKind::Image => 1,
+            };
+            for first in (0..frames.dims()[0]).step_by(clip_len) {
+                let clip = ops::narrow(&frames, 0, first, clip_len)?;
+                let mut sink = |number, frame| sink(first + number, frame);
+                let flow = bounded::decode(&steps, &self.config, &clip, budget_bytes, &mut sink)?;
+                if flow.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn check_input(&self, what: &'static str, x: &Tensor, rank: usize, c: usize) -> Result<()> {

@@ -53,14 +53,14 @@ impl TemporalDecoder {
     /// `x` `[b, t, h, w, z]`; the result is `[b, t, d·h, d·w, o]`.
     pub(super) fn forward(&self, x: &Tensor, recompute: Recompute) -> Result<Tensor> {
         let clip = clip_dims(x)?;
-        let x = self.conv_in.forward(&frames_from_clip(x)?)?;
-        let mut x = clip_from_frames(&x, clip)?;
-        x = self.middle.forward(&x, recompute)?;
+        let mut x = self.conv_in.forward(&frames_from_clip(x)?)?;
+        x = clip_from_frames(&x, clip)?;
+        x = self.middle.forward(x, recompute)?;
         for level in &self.levels {
-            x = level.forward(&x, recompute)?;
+            x = level.forward(x, recompute)?;
         }
-        let x = self.norm.forward_silu(&frames_from_clip(&x)?)?;
-        let x = self.conv_out.forward(&x)?;
+        x = self.norm.forward_silu(&frames_from_clip(&x)?)?;
+        x = self.conv_out.forward(&x)?;
         self.time_conv_out.forward(&clip_from_frames(&x, clip)?)
     }
 }
@@ -98,16 +98,15 @@ impl TemporalMiddle {
 
     /// # Shapes
     /// `x` `[b, t, h, w, c]`; the result is like `x`.
-    pub(super) fn forward(&self, x: &Tensor, recompute: Recompute) -> Result<Tensor> {
-        let clip = clip_dims(x)?;
-        let mut x = x.clone();
+    pub(super) fn forward(&self, mut x: Tensor, recompute: Recompute) -> Result<Tensor> {
+        let clip = clip_dims(&x)?;
         for (k, block) in self.active().iter().enumerate() {
             if let Some(attention) = self.before(k) {
-                let frames = frames_from_clip(&x)?;
-                x = recompute.run(attention, &frames, PixelAttention::forward)?;
+                x = frames_from_clip(&x)?;
+                x = recompute.run(attention, &x, PixelAttention::forward)?;
                 x = clip_from_frames(&x, clip)?;
             }
-            x = recompute.run(block, &x, SpatioTemporalBlock::forward)?;
+            x = block.forward(x, recompute)?;
         }
         Ok(x)
     }
@@ -123,15 +122,14 @@ pub(super) struct TemporalLevel {
 impl TemporalLevel {
     /// # Shapes
     /// `x` `[b, t, h, w, i]`; the result is `[b, t, 2h, 2w, o]`, of the same size at the finest level.
-    pub(super) fn forward(&self, x: &Tensor, recompute: Recompute) -> Result<Tensor> {
-        let clip = clip_dims(x)?;
-        let mut x = x.clone();
+    pub(super) fn forward(&self, mut x: Tensor, recompute: Recompute) -> Result<Tensor> {
+        let clip = clip_dims(&x)?;
         for block in &self.blocks {
-            x = recompute.run(block, &x, SpatioTemporalBlock::forward)?;
+            x = block.forward(x, recompute)?;
         }
         if let Some(upsampler) = &self.upsampler {
-            let frames = frames_from_clip(&x)?;
-            x = recompute.run(upsampler, &frames, Upsampler::forward)?;
+            x = frames_from_clip(&x)?;
+            x = recompute.run(upsampler, &x, Upsampler::forward)?;
             x = clip_from_frames(&x, clip)?;
         }
         Ok(x)

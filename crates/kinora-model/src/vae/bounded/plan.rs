@@ -1,0 +1,319 @@
+//! How a decode fits into a number of bytes, decided before it begins.
+//!
+//! Counted are activations, on top of the weights. Early steps are small and run over the whole clip
+//! at once, as `decode` runs them; from the first step that would not fit, the rest is streamed.
+
+use super::park::{Place, Size};
+use super::steps::{Extents, StepKind, extents};
+use crate::vae::VaeConfig;
+use crate::{Error, Result};
+
+/// What the kernels of a convolution or an attention take for themselves, and what freed arrays
+/// wait for reuse.
+const WORKSPACE_BYTES: usize = 96 << 20;
+/// Bands of rows are cut in multiples of this, the tile of the fastest convolution and then some, so
+/// that its tiles lie as they do in the whole picture.
+const ROW_MULTIPLE: usize = 12;
+
+/// How the frames of a clip come out of its latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoding {
+    /// `decode`.
+    Whole,
+    /// `decode_chunked`.
+    Chunked {
+        /// Frames of a chunk.
+        frames: usize,
+    },
+    /// `decode_bounded`.
+    Bounded {
+        /// The number of bytes to keep to.
+        budget_bytes: usize,
+    },
+}
+
+/// The most bytes that decoding a clip takes for its activations, on top of the weights, estimated
+/// from the settings alone.
+///
+/// Whole, the widest step counts: four to five arrays of the size of its result. Streamed, it is one
+/// array over the whole clip (none where that lies on disk), one frame or two, and a few bands of
+/// rows.
+///
+/// # Shapes
+/// `t` frames of latents of `h` × `w`.
+///
+/// # Errors
+/// When the budget is smaller than the leanest way needs, saying how much that is.
+pub fn decode_peak_bytes(
+    config: &VaeConfig,
+    [t, h, w]: [usize; 3],
+    decoding: Decoding,
+) -> Result<usize> {
+    let whole = |t| whole_bytes(config, [t, h, w]) + frames_bytes(config, [t, h, w]);
+    Ok(match decoding {
+        Decoding::Whole => whole(t),
+        Decoding::Chunked { frames } => {
+            whole(frames.clamp(1, t.max(1))) + 2 * frames_bytes(config, [t, h, w])
+        }
+        Decoding::Bounded { budget_bytes } => {
+            Plan::new(config, [t, h, w], budget_bytes)?.peak_bytes
+        }
+    })
+}
+
+/// One way to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// How many steps run over the whole clip.
+    pub(super) whole_steps: usize,
+    /// Where a clip's activations wait once they are streamed.
+    pub(super) clip_place: Place,
+    /// Where those of a single frame wait.
+    pub(super) frame_place: Place,
+    /// Whether the inner activation of temporal blocks waits too, or is computed twice.
+    pub(super) keeps_inner: bool,
+    /// The size of the largest array of a band.
+    pub(super) band_bytes: usize,
+    /// What all this needs.
+    pub(super) peak_bytes: usize,
+}
+
+impl Plan {
+    /// The fastest plan that keeps to the budget.
+    pub(super) fn new(
+        config: &VaeConfig,
+        [t, h, w]: [usize; 3],
+        budget_bytes: usize,
+    ) -> Result<Self> {
+        let steps = extents(config, h, w);
+        let whole = |step: &&Extents| whole_step_bytes(step, t) <= budget_bytes;
+        let whole_steps = steps.iter().take_while(whole).count();
+        let candidates = [
+            (Place::Memory, Place::Memory, true),
+            (Place::Memory, Place::Memory, false),
+            (Place::Disk, Place::Memory, false),
+            (Place::Disk, Place::Disk, false),
+        ];
+        let mut leanest = usize::MAX;
+        for (clip_place, frame_place, keeps_inner) in candidates {
+            for divisor in [24, 48, 96] {
+                let mut plan = Plan {
+                    whole_steps,
+                    clip_place,
+                    frame_place,
+                    keeps_inner,
+                    band_bytes: (budget_bytes / divisor).clamp(1 << 18, 64 << 20),
+                    peak_bytes: 0,
+                };
+                plan.peak_bytes = plan.needed_bytes(config, &steps, [t, h, w]);
+                if plan.peak_bytes <= budget_bytes {
+                    return Ok(plan);
+                }
+                leanest = leanest.min(plan.peak_bytes);
+            }
+        }
+        Err(Error::argument(
+            "decode budget",
+            format!(
+                "{t} frames of {}×{} pixels need {leanest} bytes at the least, the budget is \
+                 {budget_bytes}; raise it, or decode fewer or smaller frames",
+                w * config.downscale(),
+                h * config.downscale()
+            ),
+        ))
+    }
+
+    fn needed_bytes(&self, config: &VaeConfig, steps: &[Extents], thw: [usize; 3]) -> usize {
+        let (whole, streamed) = steps.split_at(self.whole_steps);
+        let whole_peak = whole
+            .iter()
+            .map(|step| whole_step_bytes(step, thw[0]))
+            .max();
+        let streamed_peak = streamed
+            .iter()
+            .enumerate()
+            .map(|(k, step)| {
+                // The last whole array is read until the first streamed step is done with it.
+                let before = if k == 0 { input_bytes(step, thw[0]) } else { 0 };
+                before + self.streamed_step_bytes(step, thw[0])
+            })
+            .max();
+        whole_peak.unwrap_or(0).max(streamed_peak.unwrap_or(0))
+            + self.output_bytes(config, steps, thw[0])
+            + WORKSPACE_BYTES
+    }
+
+    fn streamed_step_bytes(&self, step: &Extents, t: usize) -> usize {
+        let (h, w) = (step.h, step.w);
+        let frame = |c| Size { frames: 1, h, w, c }.bytes();
+        let clip = t * frame(step.o);
+        let mut waiting = 0;
+        if self.clip_place == Place::Memory {
+            // Frames of the input are let go as those of the result come.
+            waiting += clip.max(input_bytes(step, t)) + frame(step.o);
+            if self.keeps_inner && step.temporal {
+                waiting += clip;
+            }
+        }
+        if self.frame_place == Place::Memory && step.kind != StepKind::Attend {
+            let lifted = step.kind == StepKind::UpsamplingBlock;
+            waiting += frame(step.o) + if lifted { frame(step.i) } else { 0 };
+        }
+        let spatial = match step.kind {
+            // Attention takes a frame at a time: its input, norm, queries, keys, values and results.
+            StepKind::Attend => 9 * frame(step.o),
+            _ => {
+                let widest = step.i.max(step.o);
+                let rows = self.band_rows(h, w * widest) + 2;
+                5 * rows * w * widest * size_of::<f32>()
+            }
+        };
+        let temporal = 6 * self.time_band_rows(h, t * w * step.o) * t * w * step.o;
+        waiting
+            + spatial.max(if step.temporal {
+                temporal * size_of::<f32>()
+            } else {
+                0
+            })
+    }
+
+    /// The pictures before and after the last convolution, and bands on the way to them.
+    fn output_bytes(&self, config: &VaeConfig, steps: &[Extents], t: usize) -> usize {
+        let Some(last) = steps.last() else { return 0 };
+        let pictures = 8 * last.h * last.w * config.out_channels * size_of::<f32>();
+        let whole = self.whole_steps == steps.len();
+        pictures
+            + if whole {
+                input_bytes(last, t).min(3 * self.band_bytes)
+            } else {
+                0
+            }
+    }
+
+    /// Rows of a band over one frame whose rows hold `row` values.
+    pub(super) fn band_rows(&self, h: usize, row: usize) -> usize {
+        let rows = self.band_bytes / (row * size_of::<f32>()).max(1);
+        (rows / ROW_MULTIPLE * ROW_MULTIPLE)
+            .max(ROW_MULTIPLE)
+            .min(h)
+    }
+
+    /// Rows of a band over all frames, whose rows together hold `row` values.
+    pub(super) fn time_band_rows(&self, h: usize, row: usize) -> usize {
+        (self.band_bytes / (row * size_of::<f32>()).max(1)).clamp(1, h)
+    }
+}
+
+/// What `decode` needs at its widest step.
+fn whole_bytes(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
+    let steps = extents(config, h, w);
+    let widest = steps.iter().map(|step| whole_step_bytes(step, t)).max();
+    widest.unwrap_or(0) + WORKSPACE_BYTES
+}
+
+/// The decoded pictures.
+fn frames_bytes(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
+    let d = config.downscale();
+    t * d * h * d * w * config.out_channels * size_of::<f32>()
+}
+
+/// The array a step takes, over the whole clip.
+fn input_bytes(step: &Extents, frames: usize) -> usize {
+    let (h, w, c) = (step.h, step.w, step.i);
+    let full = Size { frames, h, w, c }.bytes();
+    if step.kind == StepKind::UpsamplingBlock {
+        full / 4
+    } else {
+        full
+    }
+}
+
+/// What a step needs over the whole clip: the arrays alive together at its worst moment.
+fn whole_step_bytes(step: &Extents, frames: usize) -> usize {
+    let Extents { h, w, i, o, .. } = *step;
+    let size = |c| Size { frames, h, w, c }.bytes();
+    let (x, y) = (size(i), size(o));
+    match step.kind {
+        StepKind::Attend => 7 * x,
+        kind => {
+            let lift = if kind == StepKind::UpsamplingBlock {
+                input_bytes(step, frames) + 2 * x
+            } else {
+                0
+            };
+            let shortcut = if i == o { 0 } else { y };
+            // Input, norm and convolution; input, convolution, shortcut and sum.
+            let spatial = (2 * x + y).max(x + 2 * y + shortcut);
+            // Input, what is added, the temporal side, and the blend.
+            let temporal = if step.temporal { 4 * y } else { 0 };
+            lift.max(spatial).max(temporal)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn bounded(thw: [usize; 3], budget_bytes: usize) -> Plan {
+        Plan::new(&VaeConfig::svd(), thw, budget_bytes).unwrap()
+    }
+
+    #[test]
+    fn a_smaller_budget_never_needs_more() {
+        let config = VaeConfig::svd();
+        let thw = [25, 72, 128];
+        let whole = decode_peak_bytes(&config, thw, Decoding::Whole).unwrap();
+        // Five arrays of 25·576·1024·128 values, and the workspace.
+        assert!(
+            whole > 5 * 25 * 576 * 1024 * 128 * 4 && whole < 45 << 30,
+            "{whole}"
+        );
+        let mut last = usize::MAX;
+        for budget_mib in [60_000, 20_000, 9_000, 4_000, 1_000, 700] {
+            let plan = bounded(thw, budget_mib * MIB);
+            assert!(plan.peak_bytes <= budget_mib * MIB);
+            assert!(plan.peak_bytes <= last, "{budget_mib} MiB");
+            last = plan.peak_bytes;
+        }
+    }
+
+    #[test]
+    fn memory_is_used_while_there_is_some() {
+        let thw = [25, 72, 128];
+        let all = bounded(thw, 64 << 30);
+        assert_eq!(all.whole_steps, extents(&VaeConfig::svd(), 72, 128).len());
+        let some = bounded(thw, 20 << 30);
+        assert_eq!((some.clip_place, some.keeps_inner), (Place::Memory, true));
+        let less = bounded(thw, 12 << 30);
+        assert_eq!((less.clip_place, less.keeps_inner), (Place::Memory, false));
+        let little = bounded(thw, 4 << 30);
+        assert_eq!(
+            (little.clip_place, little.frame_place),
+            (Place::Disk, Place::Memory)
+        );
+        let least = bounded(thw, 1 << 30);
+        assert_eq!(
+            (least.clip_place, least.frame_place),
+            (Place::Disk, Place::Disk)
+        );
+    }
+
+    #[test]
+    fn a_budget_nothing_fits_is_refused_with_what_would() {
+        let refused = Plan::new(&VaeConfig::svd(), [25, 72, 128], 64 * MIB).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("25 frames of 1024×576 pixels need"), "{text}");
+    }
+
+    #[test]
+    fn bands_are_whole_tiles_until_the_picture_ends() {
+        let plan = bounded([25, 72, 128], 1 << 30);
+        for (h, row) in [(576, 128 * 1024), (576, 1), (5, 1 << 30), (576, 1 << 30)] {
+            let rows = plan.band_rows(h, row);
+            assert!(rows == h || rows.is_multiple_of(ROW_MULTIPLE) && rows > 0);
+        }
+    }
+}
