@@ -13,7 +13,7 @@ use crate::{Error, Result, Tensor};
 /// When the shapes do not agree or heads do not divide the channels.
 pub fn time_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let sizes = check(q, k, v, heads)?;
-    let out = forward(q.as_f32()?, k.as_f32()?, v.as_f32()?, sizes);
+    let out = forward([q.as_f32()?, k.as_f32()?, v.as_f32()?], sizes);
     let kept = [q, k, v].map(Tensor::detach);
     Ok(Tensor::recorded(
         out,
