@@ -84,8 +84,9 @@ pub fn render_footage(
         for _ in 0..workers.min(options.videos) {
             let (send, next, paths) = (send.clone(), &next, &paths);
             scope.spawn(move || {
-                while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let index = paths.iter().position(|other| other == path).unwrap_or(0);
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(path) = paths.get(index) else { return };
                     if send.send(render_video(path, index, options)).is_err() {
                         return; // nobody waits any more: another video has failed
                     }

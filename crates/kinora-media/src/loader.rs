@@ -10,8 +10,10 @@
 //! fades and dissolves.
 
 mod cache;
+mod clips;
 mod cuts;
 mod folder;
 
-pub use cache::{CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex};
+pub use cache::{CacheOptions, CachedVideo, ClipCache};
+pub use clips::{Clip, ClipIndex};
 pub use folder::{SkippedFile, VideoFile, VideoFolder};

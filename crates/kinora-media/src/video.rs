@@ -6,7 +6,8 @@
 mod probe;
 mod process;
 mod reader;
+mod times;
 
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
-pub(crate) use process::{LineTaker, Process, arguments, file_url};
+pub(crate) use process::{Process, arguments, file_url};
 pub use reader::{Frame, ReadOptions, Reader};

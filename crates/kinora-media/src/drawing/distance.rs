@@ -4,7 +4,7 @@
 pub(crate) type Point = [f32; 2];
 
 fn length([x, y]: Point) -> f32 {
-    x.hypot(y)
+    (x * x + y * y).sqrt() // `hypot` guards against overflow, at five times the cost
 }
 
 fn minus(a: Point, b: Point) -> Point {

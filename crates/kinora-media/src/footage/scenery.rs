@@ -149,23 +149,34 @@ impl Fields {
     /// Draws them `passed` frame heights to the left, the farther hills by less.
     pub fn draw(&self, canvas: &mut Canvas, passed: f32) {
         let pixels = canvas.height() as f32;
+        let tops: Vec<[f32; 3]> = (0..canvas.width())
+            .map(|column| self.tops((column as f32 + 0.5) / pixels, passed))
+            .collect();
+        canvas.paint(|p, color| {
+            let [x, y] = unit(p, pixels);
+            let [far, near, meadow] = tops[p[0] as usize];
+            let over = |top: f32| ((y - top) * pixels + 0.5).clamp(0.0, 1.0);
+            if over(meadow) < 1.0 {
+                let color = mix(mix(color, self.far, over(far)), self.near, over(near));
+                return mix(color, self.grass, over(meadow));
+            }
+            let grain = noise([(x + passed) * 7.0, y * 16.0], self.key) - 0.5;
+            let light = 0.16 * grain - 0.35 * (y - 0.85);
+            self.grass.map(|c| c * (1.0 + light))
+        });
+    }
+
+    /// Where the far hills, the near hills and the meadow begin in a column.
+    fn tops(&self, x: f32, passed: f32) -> [f32; 3] {
         let [a, b, c] = self.phases;
         let ridge = |x: f32, rise: f32, a: f32, b: f32| {
             rise * (0.6 * (x * 3.7 + a).sin() + 0.4 * (x * 7.9 + b).sin())
         };
-        canvas.paint(|p, color| {
-            let [x, y] = unit(p, pixels);
-            let over = |top: f32| ((y - top) * pixels + 0.5).clamp(0.0, 1.0);
-            let far = self.horizon - 0.07 + ridge(x + 0.45 * passed, 0.07, a, b);
-            let near = self.horizon + 0.02 + ridge(x + 0.75 * passed, 0.05, b, c);
-            let meadow = self.horizon + 0.12 + ridge(x + passed, 0.012, c, a);
-            let grain = noise([(x + passed) * 7.0, y * 16.0], self.key) - 0.5;
-            let light = 0.16 * grain - 0.35 * (y - 0.85);
-            let grass = self.grass.map(|c| c * (1.0 + light));
-            let color = mix(color, self.far, over(far));
-            let color = mix(color, self.near, over(near));
-            mix(color, grass, over(meadow))
-        });
+        [
+            self.horizon - 0.07 + ridge(x + 0.45 * passed, 0.07, a, b),
+            self.horizon + 0.02 + ridge(x + 0.75 * passed, 0.05, b, c),
+            self.horizon + 0.12 + ridge(x + passed, 0.012, c, a),
+        ]
     }
 
     /// Trees along the meadow's edge, `passed` frame heights to the left.

@@ -1,6 +1,6 @@
 //! What a video file holds, told by ffprobe without decoding a frame.
 
-use super::process::{LineTaker, Process, arguments, file_url};
+use super::process::{Process, arguments, file_url};
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::MAX_PIXELS;
@@ -139,8 +139,7 @@ fn run_ffprobe(path: &Path, limit: Duration) -> Result<String> {
         "json",
     ]);
     words.push(file_url(path));
-    let nobody: LineTaker = Box::new(|_| false);
-    let mut process = Process::spawn("ffprobe", path, &words, false, limit, nobody)?;
+    let mut process = Process::spawn("ffprobe", path, &words, false, limit)?;
     let mut output = process.take_output().expect("the output was not taken yet");
     let mut report = Vec::new();
     process

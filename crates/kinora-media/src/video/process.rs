@@ -15,9 +15,6 @@ use std::time::{Duration, Instant};
 /// complains of every block.
 const MAX_WORDS_BYTES: usize = 2000;
 
-/// Takes the lines of standard error that are data and not words; says whether a line was one.
-pub(crate) type LineTaker = Box<dyn FnMut(&str) -> bool + Send>;
-
 /// A running child in a process group of its own. Dropping it ends the whole group.
 ///
 /// The time limit counts only the time spent waiting for the child ([`Process::within_limit`]): a
@@ -95,7 +92,6 @@ impl Process {
         arguments: &[OsString],
         feeds_input: bool,
         limit: Duration,
-        take_line: LineTaker,
     ) -> Result<Process> {
         let mut child = Command::new(program)
             .args(arguments)
@@ -122,7 +118,7 @@ impl Process {
             program: program.to_owned(),
             path: path.to_path_buf(),
             child,
-            words: Some(std::thread::spawn(move || drain(stderr, take_line))),
+            words: Some(std::thread::spawn(move || drain(stderr))),
             watchdog: Some(std::thread::spawn(move || watched.guard(group))),
             watch,
             limit,
@@ -220,7 +216,7 @@ fn end_group(group: Pid) {
 
 /// Reads the child's standard error to its end on a thread of its own, so that a talkative child
 /// never blocks; keeps the first words.
-fn drain(stderr: impl Read, mut take_line: LineTaker) -> String {
+fn drain(stderr: impl Read) -> String {
     let mut reader = BufReader::new(stderr);
     let mut words = String::new();
     let mut line = Vec::new();
@@ -228,7 +224,7 @@ fn drain(stderr: impl Read, mut take_line: LineTaker) -> String {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim();
         let room = MAX_WORDS_BYTES.saturating_sub(words.len());
-        if !take_line(text) && !text.is_empty() && room > 0 {
+        if !text.is_empty() && room > 0 {
             if !words.is_empty() {
                 words.push_str("; ");
             }
@@ -258,8 +254,7 @@ mod tests {
 
     fn shell(script: &str, limit: Duration) -> Process {
         let arguments = arguments(["-c", script]);
-        let nobody: LineTaker = Box::new(|_| false);
-        Process::spawn("sh", Path::new("in.mp4"), &arguments, false, limit, nobody).unwrap()
+        Process::spawn("sh", Path::new("in.mp4"), &arguments, false, limit).unwrap()
     }
 
     fn is_running(pid: &str) -> bool {
@@ -282,18 +277,10 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_how_to_install_it() {
-        let nobody: LineTaker = Box::new(|_| false);
         let limit = Duration::from_secs(1);
-        let failure = Process::spawn(
-            "kinora-no-such-tool",
-            Path::new("a.mp4"),
-            &[],
-            false,
-            limit,
-            nobody,
-        )
-        .unwrap_err()
-        .to_string();
+        let failure = Process::spawn("kinora-no-such-tool", Path::new("a.mp4"), &[], false, limit)
+            .unwrap_err()
+            .to_string();
         assert!(failure.contains("apt-get install ffmpeg"), "{failure}");
     }
 

@@ -1,7 +1,8 @@
 //! The frames of a video, decoded one by one by a child ffmpeg and handed over through a pipe.
 
 use super::probe::{VideoInfo, probe_within};
-use super::process::{LineTaker, Process, arguments, file_url};
+use super::process::{Process, arguments, file_url};
+use super::times::Times;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::Rgb8Image;
@@ -9,7 +10,6 @@ use std::ffi::OsString;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// A decoded frame.
@@ -73,7 +73,7 @@ pub struct Reader {
 struct Source {
     process: Process,
     output: BufReader<ChildStdout>,
-    times: Receiver<f64>,
+    times: Times,
 }
 
 impl Reader {
@@ -93,22 +93,9 @@ impl Reader {
     pub fn open_probed(path: &Path, info: VideoInfo, options: &ReadOptions) -> Result<Reader> {
         check_options(options)?;
         let (width, height) = options.size.unwrap_or((info.width, info.height));
-        let words = decode_arguments(path, &info, options);
-        let (send, times) = channel();
-        // ffmpeg's raw output has no times, so a filter tells the time of every frame on standard
-        // error, before the frame itself leaves.
-        let take_line: LineTaker = Box::new(move |line| match line.strip_prefix("frame:") {
-            Some(rest) => {
-                let time = rest
-                    .split_once("pts_time:")
-                    .map(|(_, time)| time.trim().parse());
-                let _ = send.send(time.and_then(|time| time.ok()).unwrap_or(f64::NAN));
-                true
-            }
-            None => line == "kinora=1",
-        });
-        let mut process =
-            Process::spawn("ffmpeg", path, &words, false, options.time_limit, take_line)?;
+        let times = Times::create_in(&std::env::temp_dir())?;
+        let words = decode_arguments(path, &info, options, &times);
+        let mut process = Process::spawn("ffmpeg", path, &words, false, options.time_limit)?;
         let output = process.take_output().expect("the output was not taken yet");
         Ok(Reader {
             path: path.to_path_buf(),
@@ -153,25 +140,24 @@ impl Reader {
         };
         let mut data = vec![0; self.width * self.height * 3];
         let Source {
-            process, output, ..
+            process,
+            output,
+            times,
         } = source;
         let filled = process.within_limit(|| read_up_to(output, &mut data));
         let filled = filled.map_err(Error::io("read frames of", &self.path))?;
         if filled < data.len() {
             return self.end(filled);
         }
-        let told = process.within_limit(|| source.times.recv());
         let index = self.next_index;
-        self.next_index += 1;
-        let time_secs = match told {
-            Ok(secs) if secs.is_finite() => self.start_secs + secs,
-            _ => {
-                return Err(Error::video(
-                    &self.path,
-                    format!("frame {index} has no time"),
-                ));
-            }
+        let Some(secs) = times.next() else {
+            return Err(Error::video(
+                &self.path,
+                format!("frame {index} has no time"),
+            ));
         };
+        let time_secs = self.start_secs + secs;
+        self.next_index += 1;
         Ok(Some(Frame {
             index,
             time_secs,
@@ -264,7 +250,12 @@ fn check_options(options: &ReadOptions) -> Result<()> {
     }
 }
 
-fn decode_arguments(path: &Path, info: &VideoInfo, options: &ReadOptions) -> Vec<OsString> {
+fn decode_arguments(
+    path: &Path,
+    info: &VideoInfo,
+    options: &ReadOptions,
+    times: &Times,
+) -> Vec<OsString> {
     let mut words = arguments([
         "-nostdin",
         "-hide_banner",
@@ -295,13 +286,12 @@ fn decode_arguments(path: &Path, info: &VideoInfo, options: &ReadOptions) -> Vec
         "passthrough",
         "-vf",
     ]));
-    words.push(filters(info, options).into());
+    words.push((filters(info, options) + times.filter()).into());
     words.extend(arguments(["-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"]));
     words
 }
 
-/// The filter chain: rate, then size, then the note of the time. ffmpeg itself turns the picture
-/// upright before it.
+/// The filter chain: rate, then size. ffmpeg itself turns the picture upright before it.
 fn filters(info: &VideoInfo, options: &ReadOptions) -> String {
     let mut chain = String::new();
     if let Some(fps) = options.fps {
@@ -316,7 +306,7 @@ fn filters(info: &VideoInfo, options: &ReadOptions) -> String {
         let (left, top) = ((scaled_width - width) / 2, (scaled_height - height) / 2);
         chain += &format!("crop={width}:{height}:{left}:{top}:exact=1,");
     }
-    chain + "metadata=mode=add:key=kinora:value=1,metadata=mode=print:file='pipe\\:2':direct=1"
+    chain
 }
 
 /// The smallest size of the same shape that covers `target`.

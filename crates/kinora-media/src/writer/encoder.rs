@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::Rgb8Image;
 use crate::unfinished::UnfinishedFile;
-use crate::video::{LineTaker, Process, arguments, file_url};
+use crate::video::{Process, arguments, file_url};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -58,8 +58,7 @@ impl Encoder {
             Codec::Vp9 | Codec::Gif => size,
         };
         let words = encode_arguments(codec, size, fps, text, unfinished.path());
-        let nobody: LineTaker = Box::new(|_| false);
-        let mut process = Process::spawn("ffmpeg", path, &words, true, ENCODE_LIMIT, nobody)?;
+        let mut process = Process::spawn("ffmpeg", path, &words, true, ENCODE_LIMIT)?;
         Ok(Encoder {
             codec,
             path: path.to_path_buf(),
