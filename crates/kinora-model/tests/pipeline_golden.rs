@@ -66,7 +66,7 @@ impl Run {
                 Some(frames) => Decoding::Chunked { frames },
                 None => Decoding::Whole,
             },
-            ..Settings::default_for(model.networks(), self.height, self.width)
+            ..Settings::default_for(model.networks().configs(), self.height, self.width)
         }
     }
 }

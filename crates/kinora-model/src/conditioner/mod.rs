@@ -1,6 +1,6 @@
 //! What the user's picture and numbers become before the UNet sees them.
 //!
-//! Legend of the shapes: `t` frames, `h w` rows and columns of the latents, `c` their channels, `d`
+//! Legend of the shapes: `h w` rows and columns of the latents, `c` their channels, `d`
 //! the width of a context token.
 
 mod antialias;
@@ -28,7 +28,7 @@ const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 pub struct Conditioning {
     /// What is on the still: one token, `[1, 1, d]`.
     pub context: Tensor,
-    /// Where it is: the still's latents for every frame, `[1, t, h, w, c]`.
+    /// Where it is: the still's latents, the same for every frame, `[1, 1, h, w, c]`.
     pub concat: Tensor,
     /// Frames a second less one, motion bucket, noise on the still.
     pub added: [f32; 3],
@@ -78,13 +78,13 @@ pub fn still_from_picture(picture: Picture<'_>, height: usize, width: usize) -> 
     pixels::tensor_from_rgb8(&lanczos(picture, height, width), [1, height, width])
 }
 
-/// The latents of the noised still, for every frame: the mean of their law, and not scaled, unlike
-/// the latents that are diffused.
+/// The latents of the noised still: the mean of their law, and not scaled, unlike the latents that are
+/// diffused.
 ///
 /// A little noise keeps the model from copying the still's grain into every frame.
 ///
 /// # Shapes
-/// `still` and `noise` are `[1, h', w', 3]`; the result is `[1, t, h, w, c]`.
+/// `still` and `noise` are `[1, h', w', 3]`; the result is `[1, 1, h, w, c]`.
 ///
 /// # Errors
 /// When the shapes differ or the encoder fails.
@@ -93,12 +93,10 @@ pub fn concat_from_still(
     still: &Tensor,
     noise: &Tensor,
     noise_aug: f32,
-    frames: usize,
 ) -> Result<Tensor> {
     let noised = ops::add(still, &ops::scale(noise, noise_aug)?)?;
     let latents = vae.encode(&noised)?.mean; // [1, h, w, c]
-    let with_time = latents.reshape([&[1], latents.dims()].concat())?; // [1, 1, h, w, c]
-    Ok(ops::repeat(&with_time, 1, frames)?)
+    Ok(latents.reshape([&[1], latents.dims()].concat())?)
 }
 
 #[cfg(test)]
@@ -109,18 +107,15 @@ mod tests {
     use kinora_tensor::testing::{assert_close, numbers};
 
     #[test]
-    fn every_frame_is_given_the_same_still_and_more_noise_changes_it() -> Result<()> {
+    fn the_noised_still_is_encoded_to_the_mean_of_its_law() -> Result<()> {
         let preset = Preset::named("tiny").expect("in the table");
         let vae = Vae::new(&Source::fresh(3), &preset.vae())?;
         let (still, noise) = (numbers([1, 16, 24, 3], 1), numbers([1, 16, 24, 3], 2));
-        let concat = concat_from_still(&vae, &still, &noise, 0.5, 3)?;
-        assert_eq!(concat.dims(), [1, 3, 2, 3, 4]);
-        let values = concat.to_vec();
-        let (first, rest) = values.split_at(24);
-        assert_eq!(first, &rest[..24]);
-        assert_eq!(first, &rest[24..]);
+        let concat = concat_from_still(&vae, &still, &noise, 0.5)?;
+        assert_eq!(concat.dims(), [1, 1, 4, 6, 4]);
         let noised = ops::add(&still, &ops::scale(&noise, 0.5)?)?;
-        assert_close(first, &vae.encode(&noised)?.mean.to_vec(), 0.0);
+        let expected = vae.encode(&noised)?.mean;
+        assert_close(&concat.to_vec(), &expected.to_vec(), 0.0);
         Ok(())
     }
 
@@ -128,7 +123,7 @@ mod tests {
     fn the_unconditional_branch_keeps_the_numbers_only() {
         let conditioning = Conditioning {
             context: numbers([1, 1, 4], 1),
-            concat: numbers([1, 2, 3, 3, 4], 2),
+            concat: numbers([1, 1, 3, 3, 4], 2),
             added: [6.0, 127.0, 0.02],
         };
         let none = conditioning.without_still();

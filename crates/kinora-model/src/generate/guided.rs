@@ -1,6 +1,7 @@
 //! The denoiser of a clip under guidance.
 
 use super::progress::{Progress, Stage};
+use super::settings::Settings;
 use crate::Result;
 use crate::conditioner::Conditioning;
 use crate::unet::{Prepared, UNet};
@@ -27,10 +28,9 @@ impl<'a> Guided<'a> {
     pub(super) fn new(
         unet: &'a UNet,
         conditioning: &Conditioning,
-        guider: LinearGuider,
-        together: bool,
+        settings: &Settings,
     ) -> Result<Self> {
-        let frames = conditioning.concat.dims()[1];
+        let (frames, guider) = (settings.frames, settings.guider);
         let prepare = |context: &Tensor, concat: &Tensor, clips: usize| {
             let added = vec![conditioning.added; clips];
             unet.prepare(context, &added, Some(concat), frames)
@@ -39,7 +39,7 @@ impl<'a> Guided<'a> {
         let without = conditioning.without_still();
         let branches = if !guider.is_active() {
             Branches::Conditional(alone(conditioning)?)
-        } else if together {
+        } else if settings.branches_together {
             let context = ops::concat(&[&without.context, &conditioning.context], 0)?;
             let concat = ops::concat(&[&without.concat, &conditioning.concat], 0)?;
             Branches::Together(prepare(&context, &concat, 2)?)

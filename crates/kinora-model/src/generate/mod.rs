@@ -8,7 +8,7 @@ mod model;
 mod progress;
 mod settings;
 
-pub use model::{Model, Networks};
+pub use model::{Configs, Model, Networks};
 pub use progress::{Event, Observer, Stage};
 pub use settings::Settings;
 
@@ -39,8 +39,8 @@ pub fn generate(
     settings: &Settings,
     observer: &mut Observer<'_>,
 ) -> Result<Tensor> {
-    networks.check()?;
-    settings.check(networks)?;
+    networks.configs().check()?;
+    settings.check(networks.configs())?;
     no_grad(|| {
         // The noise of the still is drawn before that of the latents, and both in the layout of
         // PyTorch, so that a seed means what it means there.
@@ -82,13 +82,8 @@ fn condition(
 
     progress.begin(Stage::Encode, 1)?;
     let still = conditioner::still_from_picture(picture, settings.height, settings.width)?;
-    let concat = conditioner::concat_from_still(
-        networks.vae,
-        &still,
-        still_noise,
-        settings.noise_aug,
-        settings.frames,
-    )?;
+    let concat =
+        conditioner::concat_from_still(networks.vae, &still, still_noise, settings.noise_aug)?;
     progress.complete(Stage::Encode)?;
 
     let added = settings.added();
@@ -106,12 +101,7 @@ fn denoise(
     settings: &Settings,
     progress: &Progress<'_>,
 ) -> Result<Tensor> {
-    let guided = Guided::new(
-        networks.unet,
-        conditioning,
-        settings.guider,
-        settings.branches_together,
-    )?;
+    let guided = Guided::new(networks.unet, conditioning, settings)?;
     let evaluations = settings.sampler.evaluations(settings.steps);
     progress.begin(Stage::Denoise, guided.passes() * evaluations)?;
 

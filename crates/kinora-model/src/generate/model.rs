@@ -1,9 +1,9 @@
 //! The three networks that make a clip.
 
-use crate::clip::ClipVision;
+use crate::clip::{ClipVision, ClipVisionConfig};
 use crate::params::Source;
-use crate::unet::UNet;
-use crate::vae::Vae;
+use crate::unet::{UNet, UNetConfig};
+use crate::vae::{Vae, VaeConfig};
 use crate::weights::{Part, Weights};
 use crate::{Error, Result};
 
@@ -29,6 +29,17 @@ pub struct Networks<'a> {
     pub unet: &'a UNet,
 }
 
+/// The settings of a model's networks: enough to plan a clip before gigabytes are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Configs<'a> {
+    /// Of the tower that says what is on the still.
+    pub clip: &'a ClipVisionConfig,
+    /// Of the autoencoder.
+    pub vae: &'a VaeConfig,
+    /// Of the denoiser.
+    pub unet: &'a UNetConfig,
+}
+
 impl Model {
     /// Builds the networks from their weights and leaves no array over.
     ///
@@ -36,13 +47,12 @@ impl Model {
     /// When the weights do not fill the networks, hold more than they take, or the networks do not
     /// fit one another.
     pub fn load(weights: &Weights) -> Result<Self> {
-        let model = Model {
+        Configs::of(weights).check()?;
+        Ok(Model {
             clip: build(&weights.image_encoder, ClipVision::new)?,
             vae: build(&weights.vae, Vae::new)?,
             unet: build(&weights.unet, UNet::new)?,
-        };
-        model.networks().check()?;
-        Ok(model)
+        })
     }
 
     /// The networks, for [`generate`](super::generate).
@@ -62,14 +72,34 @@ fn build<C, N>(part: &Part<C>, new: fn(&Source, &C) -> Result<N>) -> Result<N> {
     Ok(network)
 }
 
-impl Networks<'_> {
+impl<'a> Networks<'a> {
+    /// Their settings.
+    pub fn configs(&self) -> Configs<'a> {
+        Configs {
+            clip: self.clip.config(),
+            vae: self.vae.config(),
+            unet: self.unet.config(),
+        }
+    }
+}
+
+impl<'a> Configs<'a> {
+    /// The settings of weights that were opened.
+    pub fn of(weights: &'a Weights) -> Self {
+        Configs {
+            clip: &weights.image_encoder.config,
+            vae: &weights.vae.config,
+            unet: &weights.unet.config,
+        }
+    }
+
     /// Refuses networks that were not made for one another.
     ///
     /// # Errors
     /// Naming the two sizes that differ.
     pub fn check(&self) -> Result<()> {
-        let (unet, vae) = (self.unet.config(), self.vae.config());
-        let token = self.clip.config().projection_dim;
+        let Configs { clip, vae, unet } = self;
+        let token = clip.projection_dim;
         let widths = &unet.cross_attention_dim;
         for (what, expected, found) in [
             (
@@ -105,5 +135,50 @@ impl Networks<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets::Preset;
+
+    #[test]
+    fn networks_that_were_not_made_for_one_another_are_refused() {
+        let preset = Preset::named("svd").expect("in the table");
+        let (clip, vae, unet) = (preset.image_encoder(), preset.vae(), preset.unet());
+        let refused = |clip: &ClipVisionConfig, vae: &VaeConfig, unet: &UNetConfig| {
+            let configs = Configs { clip, vae, unet };
+            configs.check().unwrap_err().to_string()
+        };
+        Configs {
+            clip: &clip,
+            vae: &vae,
+            unet: &unet,
+        }
+        .check()
+        .unwrap();
+        let small = Preset::named("small").expect("in the table");
+        assert_eq!(
+            refused(&small.image_encoder(), &vae, &unet),
+            "model: values of a context token: the UNet takes 1024, an image-to-video model with \
+             this autoencoder and this CLIP tower gives it 64; use networks that were published \
+             together"
+        );
+        let text_to_video = UNetConfig {
+            in_channels: 4,
+            ..unet.clone()
+        };
+        assert!(refused(&clip, &vae, &text_to_video).contains("still's latents: the UNet takes 0"));
+        let wide = VaeConfig {
+            latent_channels: 16,
+            ..vae.clone()
+        };
+        assert!(refused(&clip, &wide, &unet).contains("channels of a latent: the UNet takes 4"));
+        let two = UNetConfig {
+            projection_class_embeddings_input_dim: 512,
+            ..unet.clone()
+        };
+        assert!(refused(&clip, &vae, &two).contains("micro-conditions: the UNet takes 2"));
     }
 }

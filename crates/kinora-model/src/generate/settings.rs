@@ -1,6 +1,6 @@
 //! What a user may ask of a clip.
 
-use super::model::Networks;
+use super::model::Configs;
 use crate::vae::Decoding;
 use crate::{Error, Result};
 use kinora_diffusion::{LinearGuider, Sampler};
@@ -43,9 +43,9 @@ pub struct Settings {
 impl Settings {
     /// The settings of diffusers' pipeline for a clip of this size, with the frames the UNet was
     /// trained on.
-    pub fn default_for(networks: Networks<'_>, height: usize, width: usize) -> Self {
+    pub fn default_for(configs: Configs<'_>, height: usize, width: usize) -> Self {
         Settings {
-            frames: networks.unet.config().num_frames,
+            frames: configs.unet.num_frames,
             width,
             height,
             steps: 25,
@@ -72,9 +72,8 @@ impl Settings {
     ///
     /// # Errors
     /// Naming the setting, what it may be and, for a size, the nearest that can be made.
-    pub fn check(&self, networks: Networks<'_>) -> Result<()> {
-        let side = networks.vae.config().downscale();
-        self.check_size(side)?;
+    pub fn check(&self, configs: Configs<'_>) -> Result<()> {
+        self.check_size(configs.vae.downscale())?;
         self.check_counts()?;
         self.check_numbers()
     }
@@ -145,27 +144,20 @@ fn nearest(length: usize, side: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::ClipVision;
-    use crate::params::Source;
     use crate::presets::Preset;
-    use crate::unet::UNet;
-    use crate::vae::Vae;
 
     fn refused(change: impl Fn(&mut Settings)) -> String {
-        let preset = Preset::named("tiny").expect("in the table");
-        let source = Source::fresh(1);
-        let clip = ClipVision::new(&source.at("clip"), &preset.image_encoder()).unwrap();
-        let vae = Vae::new(&source.at("vae"), &preset.vae()).unwrap();
-        let unet = UNet::new(&source.at("unet"), &preset.unet()).unwrap();
-        let networks = Networks {
+        let preset = Preset::named("svd").expect("in the table");
+        let (clip, vae, unet) = (preset.image_encoder(), preset.vae(), preset.unet());
+        let configs = Configs {
             clip: &clip,
             vae: &vae,
             unet: &unet,
         };
-        let mut settings = Settings::default_for(networks, 576, 1024);
-        settings.check(networks).unwrap();
+        let mut settings = Settings::default_for(configs, 576, 1024);
+        settings.check(configs).unwrap();
         change(&mut settings);
-        settings.check(networks).unwrap_err().to_string()
+        settings.check(configs).unwrap_err().to_string()
     }
 
     #[test]

@@ -3,7 +3,12 @@
 use super::Linear;
 use crate::Result;
 use crate::params::Source;
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Tensor, is_recording, ops};
+
+/// How many tokens are widened at once where nothing is recorded. All at once, the widened ones
+/// would be the largest array of the whole network, eight times as wide as any other; in runs this
+/// long the weights are still read seldom enough to cost nothing.
+const RUN: usize = 4096;
 
 /// Widens four times, gates by GELU, and narrows again: GEGLU, Shazeer 2020.
 #[derive(Clone, Debug)]
@@ -30,6 +35,40 @@ impl FeedForward {
     /// # Errors
     /// When the channels of `x` are not the layer's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let channels = x.shape().last();
+        let tokens = x.elements() / channels.max(1);
+        if is_recording() || tokens <= RUN {
+            return self.at_once(x);
+        }
+        let rows = x.reshape([tokens, channels])?;
+        let runs = (0..tokens).step_by(RUN).map(|first| {
+            let len = RUN.min(tokens - first);
+            self.at_once(&ops::narrow(&rows, 0, first, len)?)
+        });
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        let joined = ops::concat(&runs.iter().collect::<Vec<_>>(), 0)?;
+        Ok(joined.reshape(x.shape())?)
+    }
+
+    fn at_once(&self, x: &Tensor) -> Result<Tensor> {
         self.narrow.forward(&ops::geglu(&self.widen.forward(x)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kinora_tensor::no_grad;
+    use kinora_tensor::testing::{assert_close, numbers};
+
+    #[test]
+    fn in_runs_it_gives_what_it_gives_at_once() -> Result<()> {
+        let layer = FeedForward::new(&Source::fresh(1), 6)?;
+        let x = numbers([2, RUN - 3, 6], 2);
+        let at_once = layer.forward(&x)?;
+        let in_runs = no_grad(|| layer.forward(&x))?;
+        assert_eq!(in_runs.dims(), x.dims());
+        assert_close(&in_runs.to_vec(), &at_once.to_vec(), 1e-7);
+        Ok(())
     }
 }

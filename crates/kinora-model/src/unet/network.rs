@@ -45,7 +45,8 @@ pub struct Prepared {
     added: Tensor,
     /// One entry for each stage of the network, in order.
     constants: Vec<Option<Constants>>,
-    /// `[b, t, h, w, c]`: the first convolution's bias and its half of the condition.
+    /// `[b, t, h, w, c]`, or one frame for all: the first convolution's bias and its half of the
+    /// condition.
     condition: Option<Tensor>,
     clips: usize,
     frames: usize,
@@ -124,7 +125,8 @@ impl UNet {
     ///
     /// # Shapes
     /// `context` `[b, n, d]`; `added` one entry for each clip; `condition`
-    /// `[b, t, h, w, in_channels − out_channels]`, or nothing where the network takes none.
+    /// `[b, t, h, w, in_channels − out_channels]`, or `[b, 1, ..]` where it is the same in every
+    /// frame, or nothing where the network takes none.
     ///
     /// # Errors
     /// When an extent is not the network's, or the clips are not equally many everywhere.
@@ -179,7 +181,7 @@ impl UNet {
         let own_bias = prepared.condition.is_none();
         let mut x = each_frame(noisy, |x| self.conv_in.contribution(x, 0, own_bias))?;
         if let Some(condition) = &prepared.condition {
-            x = ops::add(&x, condition)?;
+            x = ops::add_broadcast(&x, condition)?;
         }
         let walk = Walk {
             embedding: self.embedding(c_noise, &prepared.added)?,
@@ -256,11 +258,11 @@ impl UNet {
             };
         };
         let found = self.check_clips("condition", condition, channels)?;
-        if (found, condition.dims()[1]) != (clips, frames) {
+        if found != clips || ![1, frames].contains(&condition.dims()[1]) {
             return Err(Error::argument(
                 "condition",
                 format!(
-                    "expected {clips} clips of {frames} frames, found {:?}",
+                    "expected {clips} clips of {frames} frames, or of one for all, found {:?}",
                     condition.dims()
                 ),
             ));

@@ -37,10 +37,11 @@ impl SpatialBlock {
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
         let shift = self.embedding.forward(embedding)?; // [b, o]
         each_frame(x, |frames| {
-            let h = self.norm1.forward_silu(frames)?;
-            let h = self.conv1.forward_shifted(&h, &shift)?;
-            let h = self.norm2.forward_silu(&h)?;
-            let h = self.conv2.forward(&h)?;
+            // One name for all, so that each array is let go as soon as the next one is there.
+            let mut h = self.norm1.forward_silu(frames)?;
+            h = self.conv1.forward_shifted(&h, &shift)?;
+            h = self.norm2.forward_silu(&h)?;
+            h = self.conv2.forward(&h)?;
             Ok(match &self.shortcut {
                 None => ops::add(frames, &h)?,
                 Some(shortcut) => ops::add(&shortcut.forward(frames)?, &h)?,
@@ -73,10 +74,11 @@ impl TemporalBlock {
     /// `x` `[b, t, h, w, c]`, `embedding` `[b, e]`; the result is like `x`.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
         let shift = self.embedding.forward(embedding)?; // [b, c]
-        let h = self.norm1.forward_silu(x)?;
-        let h = self.conv1.forward_shifted(&h, &shift)?;
-        let h = self.norm2.forward_silu(&h)?;
-        Ok(ops::add(x, &self.conv2.forward(&h)?)?)
+        let mut h = self.norm1.forward_silu(x)?;
+        h = self.conv1.forward_shifted(&h, &shift)?;
+        h = self.norm2.forward_silu(&h)?;
+        h = self.conv2.forward(&h)?;
+        Ok(ops::add(x, &h)?)
     }
 }
 

@@ -66,6 +66,7 @@ impl Stage {
             several => ops::concat(several, 4)?,
         };
         let x = self.res_block.forward(&joined, embedding, image_only)?;
+        drop(joined); // the widest array of a level; the transformer does not need it
         match &self.transformer {
             None => Ok(x),
             Some(transformer) => {
