@@ -1,12 +1,18 @@
 //! What the user typed. No work is done here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora_model::weights::Variant;
 use kinora_tensor::Device;
 use std::path::PathBuf;
 
 /// Stable Video Diffusion in one binary: train, generate, inspect, measure.
 #[derive(Debug, Parser)]
-#[command(name = "kinora", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "kinora",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -65,24 +71,26 @@ pub struct GenerateArgs {
     /// Height in pixels [default: what the model was trained for, 576 for SVD].
     #[arg(long, requires = "width")]
     pub height: Option<usize>,
-    /// Sampling steps.
-    #[arg(long, default_value_t = 25)]
-    pub steps: usize,
-    /// Frames a second: a condition of the model, and the speed of the file.
-    #[arg(long, default_value_t = 7)]
-    pub fps: u32,
-    /// How much motion to ask for, 0 to 255.
-    #[arg(long, default_value_t = 127.0)]
-    pub motion_bucket: f32,
-    /// Noise added to the still before it is encoded, as a standard deviation; more frees the motion.
-    #[arg(long, default_value_t = 0.02)]
-    pub noise_aug: f32,
-    /// Guidance at the first frame.
-    #[arg(long, default_value_t = 1.0)]
-    pub guidance_min: f32,
-    /// Guidance at the last frame.
-    #[arg(long, default_value_t = 3.0)]
-    pub guidance_max: f32,
+    /// Sampling steps [default: 25, or what the model's folder says].
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Frames a second: a condition of the model, and the speed of the file [default: 7, or what the
+    /// model's folder says].
+    #[arg(long)]
+    pub fps: Option<u32>,
+    /// How much motion to ask for, 0 to 255 [default: 127, or what the model's folder says].
+    #[arg(long)]
+    pub motion_bucket: Option<f32>,
+    /// Noise added to the still before it is encoded, as a standard deviation; more frees the motion
+    /// [default: 0.02, or what the model's folder says].
+    #[arg(long)]
+    pub noise_aug: Option<f32>,
+    /// Guidance at the first frame [default: 1, or what the model's folder says].
+    #[arg(long)]
+    pub guidance_min: Option<f32>,
+    /// Guidance at the last frame [default: 3, or what the model's folder says].
+    #[arg(long)]
+    pub guidance_max: Option<f32>,
     /// The sampler.
     #[arg(long, value_enum, default_value_t = SamplerName::Euler)]
     pub sampler: SamplerName,
@@ -96,12 +104,13 @@ pub struct GenerateArgs {
     /// Most memory to use, in GiB [default: what is free].
     #[arg(long)]
     pub max_memory_gib: Option<f64>,
-    /// Write the denoised estimate here after every step, as an animated picture.
+    /// Write the first, the middle and the last frame of the denoised estimate to this picture after
+    /// every step.
     #[arg(long)]
     pub preview: Option<PathBuf>,
-    /// Weights variant of a diffusers folder: fp16, bf16 or fp32 [default: fp32 if there, else fp16].
+    /// Weights variant of a diffusers folder: fp32, fp16 or bf16 [default: the first that is there].
     #[arg(long)]
-    pub variant: Option<String>,
+    pub variant: Option<Variant>,
     /// Where to compute.
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
@@ -150,6 +159,18 @@ pub struct FootageArgs {
     /// as a folder of frames beside it.
     #[arg(long)]
     pub held_out: Option<PathBuf>,
+    /// What that scene shows: car, fish, plane, pinwheel, balloon or planet.
+    #[arg(long, default_value = "car")]
+    pub subject: String,
+    /// Which of that subject's scenes.
+    #[arg(long, default_value_t = 0)]
+    pub held_out_index: u64,
+    /// Frames of its continuation, the still included.
+    #[arg(long, default_value_t = 8)]
+    pub held_out_frames: usize,
+    /// Frames a second of its continuation.
+    #[arg(long, default_value_t = 8)]
+    pub held_out_fps: u32,
     /// Report in JSON lines on standard output, without a bar.
     #[arg(long)]
     pub json: bool,
@@ -223,6 +244,9 @@ pub struct SheetArgs {
     /// The picture to write.
     #[arg(long)]
     pub out: PathBuf,
+    /// A line above it all.
+    #[arg(long, default_value = "")]
+    pub title: String,
     /// Frames of a row, spread evenly.
     #[arg(long, default_value_t = 8)]
     pub columns: usize,

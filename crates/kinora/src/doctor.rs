@@ -33,21 +33,33 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
                 })
             })
             .collect();
-        writeln!(out, "{}", json!({ "version": env!("CARGO_PKG_VERSION"), "findings": rows }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "version": env!("CARGO_PKG_VERSION"), "findings": rows })
+        )?;
     } else {
         writeln!(out, "kinora {}", env!("CARGO_PKG_VERSION"))?;
         for finding in &findings {
             match &finding.found {
                 Some(what) => writeln!(out, "  ok       {:<10} {what}", finding.name)?,
                 None => {
-                    writeln!(out, "  missing  {:<10} without it: {}", finding.name, finding.disables)?;
+                    writeln!(
+                        out,
+                        "  missing  {:<10} without it: {}",
+                        finding.name, finding.disables
+                    )?;
                     writeln!(out, "           {:<10} {}", "", finding.remedy)?;
                 }
             }
         }
     }
     let whole = findings.iter().all(|f| f.found.is_some() || !f.needed);
-    Ok(if whole { Outcome::Done } else { Outcome::DoneWithFailures })
+    Ok(if whole {
+        Outcome::Done
+    } else {
+        Outcome::DoneWithFailures
+    })
 }
 
 fn findings() -> Vec<Finding> {
@@ -114,19 +126,33 @@ fn processor() -> String {
     }
     #[cfg(target_arch = "aarch64")]
     vectors.push("NEON");
-    format!("{threads} threads, {} ({})", std::env::consts::ARCH, vectors.join(", "))
+    format!(
+        "{threads} threads, {} ({})",
+        std::env::consts::ARCH,
+        vectors.join(", ")
+    )
 }
 
 fn memory() -> Option<String> {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let (free, total) = (crate::memory::available_bytes()?, crate::memory::total_bytes()?);
-    Some(format!("{:.1} GiB free of {:.1} GiB", gib(free), gib(total)))
+    let (free, total) = (
+        crate::memory::available_bytes()?,
+        crate::memory::total_bytes()?,
+    );
+    Some(format!(
+        "{:.1} GiB free of {:.1} GiB",
+        gib(free),
+        gib(total)
+    ))
 }
 
 /// The first line a program prints of its version.
 fn first_line(program: &str) -> Option<String> {
     let output = Command::new(program).arg("-version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned();
+    let text = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()?
+        .to_owned();
     output.status.success().then_some(text)
 }
 
@@ -135,9 +161,11 @@ fn hub_token() -> Option<String> {
     if std::env::var_os("HF_TOKEN").is_some_and(|token| !token.is_empty()) {
         return Some("from HF_TOKEN".to_owned());
     }
-    let home = std::env::var_os("HF_HOME").map(std::path::PathBuf::from).or_else(|| {
-        Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache/huggingface"))
-    })?;
+    let home = std::env::var_os("HF_HOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| {
+            Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache/huggingface"))
+        })?;
     let file = home.join("token");
     file.exists().then(|| format!("from {}", file.display()))
 }

@@ -3,9 +3,20 @@
 //! Exit codes: 0 done, 1 done with failures, 2 not done, 130 stopped by the user.
 
 mod args;
+
+mod bench;
 mod doctor;
+mod footage;
+mod generate;
+mod inspect;
+mod sheet;
+mod train;
+
+mod defaults;
 mod interrupt;
 mod memory;
+mod model_path;
+mod plan;
 mod progress;
 
 use clap::Parser as _;
@@ -37,8 +48,13 @@ fn main() -> ExitCode {
 
 fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
     match verb {
+        args::Verb::Generate(args) => generate::run(&args),
+        args::Verb::Train(args) => train::run(&args),
+        args::Verb::Footage(args) => footage::run(&args),
+        args::Verb::Inspect(args) => inspect::run(&args),
+        args::Verb::Sheet(args) => sheet::run(&args),
         args::Verb::Doctor(args) => doctor::run(&args),
-        _ => anyhow::bail!("x"),
+        args::Verb::Bench(args) => bench::run(&args),
     }
 }
 

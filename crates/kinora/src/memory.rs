@@ -6,7 +6,9 @@ pub fn available_bytes() -> Option<u64> {
     // A container may be given less than the machine has.
     let limit = number("/sys/fs/cgroup/memory.max");
     let used = number("/sys/fs/cgroup/memory.current");
-    let contained = limit.zip(used).map(|(limit, used)| limit.saturating_sub(used));
+    let contained = limit
+        .zip(used)
+        .map(|(limit, used)| limit.saturating_sub(used));
     Some(contained.map_or(machine, |contained| contained.min(machine)))
 }
 

@@ -37,7 +37,10 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter in the given manner.
     pub fn new(manner: Manner) -> Self {
-        Reporter { manner, started: Instant::now() }
+        Reporter {
+            manner,
+            started: Instant::now(),
+        }
     }
 
     /// Seconds since the verb began.
@@ -50,38 +53,76 @@ impl Reporter {
     /// # Errors
     /// When standard output is closed.
     pub fn tell(&self, event: &str, text: &str, fields: Value) -> std::io::Result<()> {
+        self.tell_beside(&None, event, text, fields)
+    }
+
+    /// Tells one fact above a bar that goes on.
+    ///
+    /// # Errors
+    /// When standard output is closed.
+    pub fn tell_beside(
+        &self,
+        bar: &Option<ProgressBar>,
+        event: &str,
+        text: &str,
+        fields: Value,
+    ) -> std::io::Result<()> {
         if self.manner == Manner::Json {
             let mut line = json!({ "event": event, "elapsed_s": round(self.elapsed_s()) });
             if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
                 line.extend(fields);
             }
-            return writeln!(std::io::stdout(), "{line}");
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{line}")?;
+            return out.flush();
         }
-        if !text.is_empty() {
-            eprintln!("{text}");
+        match bar {
+            _ if text.is_empty() => {}
+            Some(bar) if self.manner == Manner::Bars => bar.println(text),
+            _ => eprintln!("{text}"),
         }
         Ok(())
     }
 
     /// A stage of `total` equal parts.
     pub fn stage(&self, name: &'static str, total: usize) -> Stage<'_> {
+        self.stage_from(name, 0, total)
+    }
+
+    /// A stage of `total` equal parts of which `done` were done before; they do not count for the
+    /// rate.
+    pub fn stage_from(&self, name: &'static str, done: usize, total: usize) -> Stage<'_> {
         let bar = match self.manner {
-            Manner::Bars => ProgressBar::new(total as u64).with_style(bar_style()).with_message(name),
+            Manner::Bars => ProgressBar::new(total as u64)
+                .with_style(bar_style())
+                .with_prefix(name)
+                .with_position(done as u64),
             _ => ProgressBar::hidden(),
         };
-        Stage { reporter: self, name, total, bar, started: Instant::now() }
+        bar.reset_eta();
+        Stage {
+            reporter: self,
+            name,
+            before: done,
+            total,
+            bar,
+            started: Instant::now(),
+        }
     }
 }
 
 fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg:>12} {wide_bar} {pos}/{len} · {elapsed} · {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(
+        "{prefix:>12} {wide_bar} {pos}/{len}  {per_sec}  {elapsed} gone, {eta} left  {msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// One stage of long work.
 pub struct Stage<'a> {
     reporter: &'a Reporter,
     name: &'static str,
+    before: usize,
     total: usize,
     bar: ProgressBar,
     started: Instant,
@@ -98,11 +139,27 @@ impl Stage<'_> {
             return Ok(());
         }
         let spent_s = self.started.elapsed().as_secs_f64();
-        let left_s = spent_s / done.max(1) as f64 * self.total.saturating_sub(done) as f64;
+        let rate = done.saturating_sub(self.before).max(1) as f64 / spent_s.max(1e-9);
+        let left_s = self.total.saturating_sub(done) as f64 / rate;
         let fields = json!({
             "stage": self.name, "done": done, "total": self.total, "left_s": round(left_s),
         });
         self.reporter.tell("progress", "", fields)
+    }
+
+    /// A few words at the end of the bar.
+    pub fn note(&self, words: String) {
+        self.bar.set_message(words);
+    }
+
+    /// The bar, for telling facts above it.
+    pub fn bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
+    /// The stage is over, and there is nothing to tell of it.
+    pub fn dismiss(self) {
+        self.bar.finish_and_clear();
     }
 
     /// The stage is over.
@@ -113,7 +170,11 @@ impl Stage<'_> {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
         let text = format!("{:>12}  {seconds:.1} s", self.name);
-        self.reporter.tell("stage", &text, json!({ "stage": self.name, "seconds": round(seconds) }))
+        self.reporter.tell(
+            "stage",
+            &text,
+            json!({ "stage": self.name, "seconds": round(seconds) }),
+        )
     }
 }
 

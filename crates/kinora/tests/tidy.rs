@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -34,7 +37,11 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 
 /// The words of a line between backticks.
 fn quoted(line: &str) -> Vec<String> {
-    line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    line.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -53,7 +60,11 @@ fn manifests_follow_the_arrows_of_the_architecture() {
         let name = quoted(cells[1]).remove(0);
         let mut may: BTreeSet<String> = quoted(cells[3]).into_iter().collect();
         if cells[3].starts_with("all of them") {
-            may = crates.iter().filter(|other| **other != name).cloned().collect();
+            may = crates
+                .iter()
+                .filter(|other| **other != name)
+                .cloned()
+                .collect();
         }
         allowed.insert(name, may);
     }
@@ -70,7 +81,10 @@ fn manifests_follow_the_arrows_of_the_architecture() {
             .map(str::to_owned)
             .collect();
         let more: Vec<_> = imports.difference(&may).collect();
-        assert!(more.is_empty(), "{name} imports {more:?}, which ARCHITECTURE.md does not allow");
+        assert!(
+            more.is_empty(),
+            "{name} imports {more:?}, which ARCHITECTURE.md does not allow"
+        );
     }
 }
 
@@ -88,7 +102,10 @@ fn a_page_is_a_page() {
 
 #[test]
 fn every_crate_opens_with_prose() {
-    for path in files("crates", "src/lib.rs").iter().chain(&files("crates", "src/main.rs")) {
+    for path in files("crates", "src/lib.rs")
+        .iter()
+        .chain(&files("crates", "src/main.rs"))
+    {
         let text = fs::read_to_string(path).unwrap();
         let prose = text.starts_with("//! ") && text.lines().next().unwrap().len() > 20;
         assert!(prose, "{}", path.display());
@@ -99,24 +116,39 @@ fn every_crate_opens_with_prose() {
 fn the_paper_map_points_at_things_that_exist() {
     let map = read("docs/paper.md");
     let mut checked = 0;
-    for word in map.lines().filter(|line| line.starts_with('|')).flat_map(quoted) {
-        let Some((path, item)) = word.split_once("::") else { continue };
+    for word in map
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(quoted)
+    {
+        let Some((path, item)) = word.split_once("::") else {
+            continue;
+        };
         if !path.ends_with(".rs") {
             continue;
         }
         let text = read(path);
         let name = item.trim_end_matches("()");
-        assert!(text.contains(name), "docs/paper.md points at {word}, and {path} has no {name}");
+        assert!(
+            text.contains(name),
+            "docs/paper.md points at {word}, and {path} has no {name}"
+        );
         checked += 1;
     }
-    assert!(checked >= 20, "docs/paper.md should lead somewhere, found {checked} pointers");
+    assert!(
+        checked >= 20,
+        "docs/paper.md should lead somewhere, found {checked} pointers"
+    );
 }
 
 #[test]
 fn the_architecture_names_files_that_exist() {
     for word in read("ARCHITECTURE.md").lines().flat_map(quoted) {
         if word.starts_with("kinora-") && word.ends_with(".rs") {
-            assert!(root().join("crates").join(&word).exists(), "ARCHITECTURE.md names {word}");
+            assert!(
+                root().join("crates").join(&word).exists(),
+                "ARCHITECTURE.md names {word}"
+            );
         }
     }
 }
@@ -125,17 +157,29 @@ fn the_architecture_names_files_that_exist() {
 fn commands_in_the_readme_are_understood() {
     let readme = read("README.md");
     let mut checked = 0;
-    for line in readme.lines().map(str::trim).filter(|line| line.starts_with("kinora ")) {
+    for line in readme
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("kinora "))
+    {
         let words: Vec<&str> = line.split_whitespace().collect();
         let help = std::process::Command::new(env!("CARGO_BIN_EXE_kinora"))
             .args([words[1], "--help"])
             .output()
             .unwrap();
-        assert!(help.status.success(), "README: `{line}`: there is no verb {}", words[1]);
+        assert!(
+            help.status.success(),
+            "README: `{line}`: there is no verb {}",
+            words[1]
+        );
         let help = String::from_utf8(help.stdout).unwrap();
         for flag in words.iter().filter(|word| word.starts_with("--")) {
             let flag = flag.split('=').next().unwrap();
-            assert!(help.contains(flag), "README: `{line}`: {} has no {flag}", words[1]);
+            assert!(
+                help.contains(flag),
+                "README: `{line}`: {} has no {flag}",
+                words[1]
+            );
         }
         checked += 1;
     }

@@ -1,0 +1,242 @@
+//! `kinora generate`: a still becomes a moving picture.
+
+use crate::args::{GenerateArgs, SamplerName};
+use crate::defaults::Defaults;
+use crate::plan::Plan;
+use crate::progress::{Manner, Reporter, Stage, round};
+use crate::{Outcome, interrupt, model_path};
+use anyhow::{Context as _, bail};
+use kinora_diffusion::{LinearGuider, Sampler};
+use kinora_media::{Fps, Metadata, Rgb8Image, SheetRow, SheetStyle, Writer, contact_sheet};
+use kinora_model::generate::{self, Event, Model, Settings};
+use kinora_model::pixels::{Picture, frames01_from_tensor, rgb8_from_tensor};
+use kinora_model::vae::{Decoding, Vae};
+use kinora_model::weights::{Opening, Weights};
+use kinora_tensor::{Tensor, ops};
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Generates.
+///
+/// # Errors
+/// When the still or the model cannot be read, the settings cannot be, the machine has too little
+/// memory, or the output cannot be written. Nothing is left half written.
+pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
+    let reporter = Reporter::new(Manner::choose(args.json));
+
+    // What can be refused at once is refused before gigabytes are read.
+    let still = kinora_media::read_image(&args.image)?;
+    let picture = Picture::new(still.data(), still.height(), still.width())?;
+    let stop = interrupt::flag()?;
+    let path = model_path::resolve(&args.model, args.variant, &reporter, &stop)?;
+    let opening = Opening {
+        variant: args.variant,
+        ..Opening::default()
+    };
+    let reading = reporter.stage("open", 1);
+    let weights = Weights::open_with(&path, &opening)?;
+    reading.finish()?;
+    let mut settings = settings(args, &path, &weights)?;
+    let plan = Plan::new(&weights, &mut settings, args.max_memory_gib)?;
+    reporter.tell("plan", &plan.to_string(), json!(plan))?;
+    if args.plan {
+        return Ok(Outcome::Done);
+    }
+    let metadata = metadata(args, &settings, &weights);
+    let fps = Fps::whole(settings.fps).context("--fps: expected at least 1")?;
+    let writer = Writer::create(&args.out, settings.width, settings.height, fps, &metadata)?;
+
+    // The networks, the noise, the walk, the frames.
+    let building = reporter.stage("load", 1);
+    let model = Model::load(&weights)?;
+    building.finish()?;
+    let mut watch = Watch {
+        reporter: &reporter,
+        stop: &stop,
+        stage: None,
+        args,
+        vae: &model.vae,
+        failed: None,
+    };
+    let frames = generate::generate(model.networks(), picture, &settings, &mut |event| {
+        watch.hear(event)
+    });
+    if let Some(error) = watch.failed.take() {
+        return Err(error);
+    }
+    let frames = match frames {
+        Err(kinora_model::Error::Stopped { during }) => {
+            let text = format!("stopped while {during}; nothing was written");
+            reporter.tell("stopped", &text, json!({ "during": during }))?;
+            return Ok(Outcome::Stopped);
+        }
+        frames => frames?,
+    };
+    watch.end_stage()?;
+    write(writer, &frames)?;
+
+    let seconds = reporter.elapsed_s();
+    let peak_mib = crate::memory::peak_bytes().map(|bytes| bytes >> 20);
+    let text = format!("{} in {seconds:.1} s", args.out.display());
+    let fields = json!({ "out": args.out, "seconds": round(seconds), "peak_memory_mib": peak_mib });
+    reporter.tell("done", &text, fields)?;
+    Ok(Outcome::Done)
+}
+
+/// What the user asked for; where they did not, what the model's folder says.
+fn settings(args: &GenerateArgs, path: &Path, weights: &Weights) -> anyhow::Result<Settings> {
+    let own = Defaults::of(path)?;
+    let decoding = match args.decode_chunk {
+        Some(frames) => Decoding::Chunked { frames },
+        None => Decoding::Whole, // The plan bounds it where the whole does not fit.
+    };
+    Ok(Settings {
+        frames: args
+            .frames
+            .or(own.frames)
+            .unwrap_or(weights.unet.config.num_frames),
+        width: args.width.unwrap_or(own.width),
+        height: args.height.unwrap_or(own.height),
+        steps: args.steps.unwrap_or(own.steps),
+        sampler: match args.sampler {
+            SamplerName::Euler => Sampler::Euler,
+            SamplerName::Heun => Sampler::Heun,
+            SamplerName::Dpmpp => Sampler::DpmPp2M,
+        },
+        fps: args.fps.unwrap_or(own.fps),
+        motion_bucket: args.motion_bucket.unwrap_or(own.motion_bucket),
+        noise_aug: args.noise_aug.unwrap_or(own.noise_aug),
+        guider: LinearGuider {
+            min: args.guidance_min.unwrap_or(own.guidance_min),
+            max: args.guidance_max.unwrap_or(own.guidance_max),
+        },
+        branches_together: false,
+        sigma_min: own.sigma_min,
+        sigma_max: own.sigma_max,
+        seed: args.seed,
+        decoding,
+    })
+}
+
+/// What is written into the video about how it was made.
+fn metadata(args: &GenerateArgs, settings: &Settings, weights: &Weights) -> Metadata {
+    let sampler = format!("{:?}", args.sampler).to_lowercase();
+    let decoding = match settings.decoding {
+        Decoding::Chunked { frames } => format!("chunks of {frames} frames"),
+        Decoding::Whole | Decoding::Bounded { .. } => "exact".to_owned(),
+    };
+    let facts = json!({
+        "made_by": format!("kinora {}", env!("CARGO_PKG_VERSION")),
+        "image": args.image.file_name().map(|name| name.to_string_lossy()),
+        "model": args.model,
+        "model_fingerprint": weights.fingerprint(),
+        "seed": settings.seed,
+        "frames": settings.frames,
+        "width": settings.width,
+        "height": settings.height,
+        "steps": settings.steps,
+        "sampler": sampler,
+        "fps": settings.fps,
+        "motion_bucket": settings.motion_bucket,
+        "noise_aug": settings.noise_aug,
+        "guidance_min": settings.guider.min,
+        "guidance_max": settings.guider.max,
+        "sigma_max": settings.sigma_max,
+        "sigma_min": settings.sigma_min,
+        "decoding": decoding,
+    });
+    facts.as_object().cloned().unwrap_or_default()
+}
+
+/// Frames `[t, h, w, 3]` in −1..1 go into the file one by one.
+fn write(mut writer: Writer, frames: &Tensor) -> anyhow::Result<()> {
+    let unit = frames01_from_tensor(frames)?;
+    let frame_values = unit.elements() / unit.dims()[0];
+    for frame in unit.as_f32()?.chunks_exact(frame_values) {
+        writer.push_f32(frame)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Shows the work as it goes, and passes the user's wish to stop on.
+struct Watch<'a> {
+    reporter: &'a Reporter,
+    stop: &'a AtomicBool,
+    stage: Option<(generate::Stage, Stage<'a>)>,
+    args: &'a GenerateArgs,
+    vae: &'a Vae,
+    /// The first thing that went wrong in showing it.
+    failed: Option<anyhow::Error>,
+}
+
+impl Watch<'_> {
+    fn hear(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        let told = match event {
+            Event::Progress { stage, done, parts } => self.at(*stage, *done, *parts),
+            Event::Step(step) => self.preview(step.denoised),
+        };
+        if let Err(error) = told {
+            self.failed = Some(error);
+        }
+        if self.failed.is_some() || self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn at(&mut self, stage: generate::Stage, done: usize, parts: usize) -> anyhow::Result<()> {
+        if self
+            .stage
+            .as_ref()
+            .is_none_or(|(running, _)| *running != stage)
+        {
+            self.end_stage()?;
+            let name = match stage {
+                generate::Stage::Look => "look",
+                generate::Stage::Encode => "encode",
+                generate::Stage::Denoise => "denoise",
+                generate::Stage::Decode => "decode",
+            };
+            self.stage = Some((stage, self.reporter.stage(name, parts)));
+        }
+        if let Some((_, stage)) = &self.stage {
+            stage.at(done)?;
+        }
+        Ok(())
+    }
+
+    fn end_stage(&mut self) -> anyhow::Result<()> {
+        match self.stage.take() {
+            Some((_, stage)) => Ok(stage.finish()?),
+            None => Ok(()),
+        }
+    }
+
+    /// The first, the middle and the last frame of an estimate `[1, t, h, w, c]`, each decoded alone.
+    fn preview(&self, denoised: &Tensor) -> anyhow::Result<()> {
+        let Some(path) = &self.args.preview else {
+            return Ok(());
+        };
+        let frames = denoised.dims()[1];
+        let mut shown = vec![0, frames / 2, frames - 1];
+        shown.dedup();
+        let mut pictures = Vec::new();
+        for frame in shown {
+            let latents = ops::narrow(denoised, 1, frame, 1)?;
+            let latents = ops::scale(&latents, 1.0 / self.vae.config().scaling_factor)?;
+            let decoded = self.vae.decode(&latents)?;
+            let &[_, _, height, width, _] = decoded.dims() else {
+                bail!("a clip has five axes")
+            };
+            let bytes = rgb8_from_tensor(&decoded)?;
+            pictures.push(Rgb8Image::new(width, height, bytes)?);
+        }
+        let row = SheetRow {
+            caption: "",
+            frames: &pictures,
+        };
+        Ok(contact_sheet(&[row], &SheetStyle::default())?.save(path)?)
+    }
+}

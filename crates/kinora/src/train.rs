@@ -1,0 +1,162 @@
+//! `kinora train`: a configuration and a folder of videos become a run.
+
+use crate::args::TrainArgs;
+use crate::progress::{Manner, Reporter, Stage, round};
+use crate::{Outcome, interrupt};
+use kinora_train::{Config, Event, Origin};
+use serde_json::json;
+use std::io;
+
+/// Trains.
+///
+/// # Errors
+/// As [`kinora_train::run`], and when the configuration cannot be read.
+pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
+    let reporter = Reporter::new(Manner::choose(args.json));
+    let config = Config::read(&args.config)?;
+    let resolved = config.to_toml();
+    reporter.tell("config", &resolved, json!({ "config": config }))?;
+    let stop = interrupt::flag()?;
+    let mut told = Told {
+        reporter: &reporter,
+        stage: None,
+        closed: Ok(()),
+    };
+    let outcome = kinora_train::run(&config, &args.data, &args.run, &stop, &mut |event| {
+        told.take(event)
+    });
+    told.end_stage();
+    told.closed?;
+    match outcome? {
+        kinora_train::Outcome::Finished(model) => {
+            let text = format!("the model is {}", model.display());
+            reporter.tell("finished", &text, json!({ "model": model }))?;
+            Ok(Outcome::Done)
+        }
+        kinora_train::Outcome::Stopped(checkpoint) => {
+            let text = format!(
+                "stopped; the same command goes on from {}",
+                checkpoint.display()
+            );
+            reporter.tell("stopped", &text, json!({ "checkpoint": checkpoint }))?;
+            Ok(Outcome::Stopped)
+        }
+    }
+}
+
+/// What has been told of the run so far.
+struct Told<'a> {
+    reporter: &'a Reporter,
+    stage: Option<(&'static str, Stage<'a>)>,
+    closed: io::Result<()>,
+}
+
+impl<'a> Told<'a> {
+    /// Tells an event. The run is not stopped by a closed output; the first such error is kept.
+    fn take(&mut self, event: Event<'_>) {
+        let told = self.tell(event);
+        if self.closed.is_ok() {
+            self.closed = told;
+        }
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Reading { done, of } => self.at("read", done, of),
+            Event::Encoding { done, of } => self.at("encode", done, of),
+            Event::Begins {
+                origin,
+                step,
+                steps,
+                weights,
+                trained,
+                clips,
+            } => {
+                self.end_stage();
+                let origin = origin_in_words(origin);
+                let text = format!(
+                    "{origin}; {weights} values, {trained} trained, on {clips} clips; step {step} of {steps} done"
+                );
+                let fields = json!({
+                    "origin": origin, "step": step, "steps": steps,
+                    "weights": weights, "trained": trained, "clips": clips,
+                });
+                self.reporter.tell("begins", &text, fields)?;
+                self.stage = Some((
+                    "train",
+                    self.reporter
+                        .stage_from("train", step as usize, steps as usize),
+                ));
+                Ok(())
+            }
+            Event::Step { step, steps, loss } => {
+                self.at("train", step as usize, steps as usize)?;
+                if let Some((_, stage)) = &self.stage {
+                    stage.note(format!("loss {loss:.4}"));
+                }
+                Ok(())
+            }
+            Event::Report(line) => {
+                let text = format!(
+                    "step {:>6}  loss {:.5}  lr {:.2e}  grad {:.3}  {:.2} clips/s",
+                    line.step,
+                    line.loss,
+                    line.learning_rate,
+                    line.gradient_norm,
+                    line.clips_per_sec
+                );
+                self.reporter
+                    .tell_beside(&self.stage_bar(), "report", &text, json!(line))
+            }
+            Event::Sampled(path) => self.reporter.tell_beside(
+                &self.stage_bar(),
+                "sampled",
+                &format!("samples in {}", path.display()),
+                json!({ "path": path }),
+            ),
+            Event::Saved(path) => self.reporter.tell_beside(
+                &self.stage_bar(),
+                "saved",
+                &format!("checkpoint {}", path.display()),
+                json!({ "path": path, "elapsed_s": round(self.reporter.elapsed_s()) }),
+            ),
+        }
+    }
+
+    fn stage_bar(&self) -> Option<indicatif::ProgressBar> {
+        self.stage.as_ref().map(|(_, stage)| stage.bar())
+    }
+
+    fn at(&mut self, name: &'static str, done: usize, of: usize) -> io::Result<()> {
+        if self
+            .stage
+            .as_ref()
+            .is_none_or(|(running, _)| *running != name)
+        {
+            self.end_stage();
+            self.stage = Some((name, self.reporter.stage(name, of)));
+        }
+        match &self.stage {
+            Some((_, stage)) => stage.at(done),
+            None => Ok(()),
+        }
+    }
+
+    fn end_stage(&mut self) {
+        if let Some((_, stage)) = self.stage.take() {
+            let finished = stage.finish();
+            if self.closed.is_ok() {
+                self.closed = finished;
+            }
+        }
+    }
+}
+
+fn origin_in_words(origin: &Origin) -> String {
+    match origin {
+        Origin::Resumed(path) => format!("resumes from {}", path.display()),
+        Origin::Continued(path) => format!("continues from {}", path.display()),
+        Origin::Initialised(path) => format!("begins with the weights of {}", path.display()),
+        Origin::Scratch => "begins with random weights".to_owned(),
+    }
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The whole story on one machine: footage, an autoencoder, an image-to-video model, a still that neither
+# has seen, and the video it becomes. Everything ends up in demo/.
+#
+#   make demo                                 on footage of our own
+#   make demo VIDEOS=folder STILL=picture     on yours (STILL may be left out: a frame of a video is taken)
+#
+# A run that is interrupted goes on where it stopped; `rm -r demo` begins anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+cargo build --release --locked
+kinora=target/release/kinora
+out=${DEMO_OUT:-demo}
+mkdir -p "$out"
+started=$(date +%s)
+
+# What it learns from, and the still it is to continue.
+videos=${VIDEOS:-}
+still=${STILL:-}
+truth=
+if [ -z "$videos" ]; then
+    videos=$out/footage
+    truth=$out/still_continued
+    still=$out/still.png
+    [ -e "$still" ] || "$kinora" footage "$videos" --videos 48 --held-out "$still" --subject car
+elif [ -z "$still" ]; then
+    still=$out/still.png
+    first=$(find "$videos" -maxdepth 1 -type f | sort | head -n 1)
+    [ -e "$still" ] || ffmpeg -nostdin -v error -y -ss 1 -i "$first" -frames:v 1 "$still"
+fi
+
+# First the autoencoder, then the denoiser in its latents.
+"$kinora" train configs/small_autoencoder.toml --data "$videos" --run "$out/runs/small_autoencoder"
+"$kinora" train configs/small_image_to_video.toml --data "$videos" --run "$out/runs/small_image_to_video"
+trained=$(date +%s)
+
+# The still becomes a video.
+model=$out/runs/small_image_to_video/model
+"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.mp4"
+"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.gif"
+if [ -n "$truth" ]; then
+    "$kinora" sheet "kinora=$out/video.mp4" "truth=$truth" --out "$out/sheet.png" --title "a still, continued"
+else
+    "$kinora" sheet "still=$still" "kinora=$out/video.mp4" --out "$out/sheet.png" --title "a still, continued"
+fi
+cp "$out/runs/small_image_to_video/loss.png" "$out/loss.png"
+finished=$(date +%s)
+
+{
+    echo "# What happened"
+    echo
+    echo "| | |"
+    echo "|---|---|"
+    echo "| learned from | $videos |"
+    echo "| footage and training | $((trained - started)) s |"
+    echo "| everything after the build | $((finished - started)) s |"
+    echo "| the still | $still |"
+    echo "| the video | video.mp4, video.gif |"
+    echo "| side by side | sheet.png |"
+    echo "| the loss | loss.png |"
+    echo
+    echo '```'
+    "$kinora" inspect "$out/video.mp4"
+    echo '```'
+} > "$out/summary.md"
+echo "demo: done in $((finished - started)) s; look at $out/video.gif, $out/sheet.png and $out/summary.md"
