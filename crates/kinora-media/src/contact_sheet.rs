@@ -5,8 +5,17 @@ use crate::error::{Error, Result};
 use crate::image::Rgb8Image;
 
 const BACKGROUND: Color = [0.071, 0.078, 0.098];
-const TITLE: Color = [0.95, 0.95, 0.97];
-const CAPTION: Color = [0.70, 0.73, 0.79];
+const TITLE_TEXT: Text = Text {
+    height: 13.0,
+    weight: 1.8,
+    color: [0.95, 0.95, 0.97],
+};
+const CAPTION_TEXT: Text = Text {
+    height: 9.0,
+    weight: 1.3,
+    color: [0.70, 0.73, 0.79],
+};
+const MAX_CAPTION_WIDTH: f32 = 260.0;
 const MARGIN: usize = 18;
 const GAP: usize = 6;
 
@@ -46,68 +55,86 @@ impl Default for SheetStyle<'_> {
 /// # Errors
 /// When no row has a frame, or the sheet would be too large to be a picture.
 pub fn contact_sheet(rows: &[SheetRow<'_>], style: &SheetStyle<'_>) -> Result<Rgb8Image> {
-    let columns = rows.iter().map(|row| row.frames.len()).max().unwrap_or(0);
-    if columns == 0 {
-        return Err(Error::argument(
-            "contact sheet",
-            "no row has a frame; give at least one",
-        ));
+    let layout = Layout::of(rows, style)?;
+    let mut canvas = Canvas::filled(layout.width, layout.height, BACKGROUND);
+    let title = TITLE_TEXT.fitted(style.title, (layout.width - 2 * MARGIN) as f32);
+    TITLE_TEXT.draw(&mut canvas, &title, [MARGIN as f32, MARGIN as f32]);
+    for (index, head) in style.columns.iter().take(layout.columns).enumerate() {
+        let middle = layout.column(index) + layout.frame_width / 2;
+        let head = CAPTION_TEXT.fitted(head, layout.frame_width as f32);
+        let top = layout.top as f32 - 17.0;
+        CAPTION_TEXT.draw_centered(&mut canvas, &head, middle as f32, top);
     }
-    let text = Text {
-        height: 9.0,
-        weight: 1.3,
-        color: CAPTION,
-    };
-    let frame_width = style.frame_width.max(8);
-    let widest = rows.iter().map(|row| text_width(row.caption, text.height));
-    let caption_width = widest.fold(0.0, f32::max).min(260.0).ceil() as usize;
-    let left = MARGIN + caption_width + if caption_width > 0 { MARGIN } else { 0 };
-    let title_height = if style.title.is_empty() { 0 } else { 34 };
-    let head_height = if style.columns.is_empty() { 0 } else { 22 };
-    let heights: Vec<usize> = rows
-        .iter()
-        .map(|row| row_height(row, frame_width))
-        .collect();
-    let width = left + columns * (frame_width + GAP) - GAP + MARGIN;
-    let top = MARGIN + title_height + head_height;
-    let height = top + heights.iter().map(|height| height + GAP).sum::<usize>() - GAP + MARGIN;
-    if width.saturating_mul(height) > crate::MAX_PIXELS {
-        return Err(Error::argument(
-            "contact sheet",
-            format!("{width}×{height} pixels are too many; use fewer or smaller frames"),
-        ));
-    }
-
-    let mut canvas = Canvas::filled(width, height, BACKGROUND);
-    let title = Text {
-        height: 13.0,
-        weight: 1.8,
-        color: TITLE,
-    };
-    let title_text = title.fitted(style.title, (width - 2 * MARGIN) as f32);
-    title.draw(&mut canvas, &title_text, [MARGIN as f32, MARGIN as f32]);
-    for (index, head) in style.columns.iter().take(columns).enumerate() {
-        let middle = left + index * (frame_width + GAP) + frame_width / 2;
-        let head = text.fitted(head, frame_width as f32);
-        text.draw_centered(&mut canvas, &head, middle as f32, (top - 17) as f32);
-    }
-    let mut y = top;
-    for (row, row_height) in rows.iter().zip(heights) {
-        let caption = text.fitted(row.caption, caption_width as f32);
-        let middle = y as f32 + row_height as f32 / 2.0 - text.height / 2.0;
-        text.draw_ending(
-            &mut canvas,
-            &caption,
-            (MARGIN + caption_width) as f32,
-            middle,
-        );
+    let mut y = layout.top;
+    for row in rows {
+        let height = row_height(row, layout.frame_width);
+        let caption = CAPTION_TEXT.fitted(row.caption, layout.caption_width as f32);
+        let middle = y as f32 + (height as f32 - CAPTION_TEXT.height) / 2.0;
+        let right = (MARGIN + layout.caption_width) as f32;
+        CAPTION_TEXT.draw_ending(&mut canvas, &caption, right, middle);
         for (index, frame) in row.frames.iter().enumerate() {
-            let x = left + index * (frame_width + GAP);
-            canvas.lay(frame, x, y, frame_width, row_height);
+            canvas.lay(frame, layout.column(index), y, layout.frame_width, height);
         }
-        y += row_height + GAP;
+        y += height + GAP;
     }
     Ok(canvas.to_rgb8())
+}
+
+/// Where everything stands, in pixels.
+struct Layout {
+    columns: usize,
+    frame_width: usize,
+    caption_width: usize,
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Layout {
+    fn of(rows: &[SheetRow<'_>], style: &SheetStyle<'_>) -> Result<Layout> {
+        let refusal = |message: String| Err(Error::argument("contact sheet", message));
+        let columns = rows.iter().map(|row| row.frames.len()).max().unwrap_or(0);
+        if columns == 0 {
+            return refusal("no row has a frame; give at least one".to_owned());
+        }
+        let frame_width = style.frame_width.max(8);
+        let widths = rows
+            .iter()
+            .map(|row| text_width(row.caption, CAPTION_TEXT.height));
+        let caption_width = widths.fold(0.0, f32::max).min(MAX_CAPTION_WIDTH).ceil() as usize;
+        let left = MARGIN
+            + if caption_width > 0 {
+                caption_width + MARGIN
+            } else {
+                0
+            };
+        let title_height = if style.title.is_empty() { 0 } else { 34 };
+        let head_height = if style.columns.is_empty() { 0 } else { 22 };
+        let top = MARGIN + title_height + head_height;
+        let heights = rows.iter().map(|row| row_height(row, frame_width) + GAP);
+        let width = left + columns * (frame_width + GAP) - GAP + MARGIN;
+        let height = top + heights.sum::<usize>() - GAP + MARGIN;
+        if width.saturating_mul(height) > crate::MAX_PIXELS {
+            return refusal(format!(
+                "{width}×{height} pixels are too many; use fewer or smaller frames"
+            ));
+        }
+        Ok(Layout {
+            columns,
+            frame_width,
+            caption_width,
+            left,
+            top,
+            width,
+            height,
+        })
+    }
+
+    /// The left edge of a column.
+    fn column(&self, index: usize) -> usize {
+        self.left + index * (self.frame_width + GAP)
+    }
 }
 
 fn row_height(row: &SheetRow<'_>, frame_width: usize) -> usize {

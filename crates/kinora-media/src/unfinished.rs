@@ -102,8 +102,16 @@ impl UnfinishedFolder {
     /// Gives the folder its name, replacing what was there.
     pub fn finish(self) -> Result<()> {
         check_replaceable(&self.target, self.replaceable)?;
+        // What was there steps aside by a rename and is removed afterwards: removing it first would
+        // leave a moment, long for a large folder, in which there is neither.
+        let aside = Builder::new()
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
+            .tempdir_in(folder_of(&self.target)?)
+            .map_err(Error::io("create a folder beside", &self.target))?;
         if self.target.exists() {
-            std::fs::remove_dir_all(&self.target).map_err(Error::io("replace", &self.target))?;
+            std::fs::rename(&self.target, aside.path().join("old"))
+                .map_err(Error::io("replace", &self.target))?;
         }
         std::fs::rename(self.temporary.path(), &self.target)
             .map_err(Error::io("rename to", &self.target))?;

@@ -9,5 +9,5 @@ mod reader;
 mod times;
 
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
-pub(crate) use process::{Process, arguments, file_url};
+pub(crate) use process::{Process, file_url, split};
 pub use reader::{Frame, ReadOptions, Reader};

@@ -68,26 +68,15 @@ impl Writer {
         }
         let text = text_from_metadata(path, metadata)?;
         let size = (width, height);
-        let encoder = |codec| {
-            Ok(Sink::Encoder(Box::new(Encoder::create(
-                path, codec, size, fps, &text,
-            )?)))
-        };
+        let encoder = |codec| Encoder::create(path, codec, size, fps, &text);
         let sink = match ending_of(path).as_str() {
-            "mp4" => encoder(Codec::H264)?,
-            "webm" => encoder(Codec::Vp9)?,
-            "gif" => encoder(Codec::Gif)?,
+            "mp4" => Sink::Encoder(Box::new(encoder(Codec::H264)?)),
+            "webm" => Sink::Encoder(Box::new(encoder(Codec::Vp9)?)),
+            "gif" => Sink::Encoder(Box::new(encoder(Codec::Gif)?)),
             "png" => Sink::AnimatedPng(AnimatedPng::create(path, size, fps, &text)?),
             "npy" => Sink::Npy(Npy::create(path, size, text)?),
             "" => Sink::Folder(Folder::create(path, text)?),
-            other => {
-                return Err(Error::output(
-                    path,
-                    format!(
-                        "videos are written as .mp4, .webm, .gif, .png (animated), .npy or a folder of frames (no ending), not .{other}; rename the output"
-                    ),
-                ));
-            }
+            other => return Err(unknown_ending(path, other)),
         };
         Ok(Writer {
             path: path.to_path_buf(),
@@ -171,6 +160,15 @@ impl Writer {
             found,
         }
     }
+}
+
+fn unknown_ending(path: &Path, ending: &str) -> Error {
+    Error::output(
+        path,
+        format!(
+            "videos are written as .mp4, .webm, .gif, .png (animated), .npy or a folder of frames (no ending), not .{ending}; rename the output"
+        ),
+    )
 }
 
 /// The nearest of 256 levels; what is no number becomes black.

@@ -2,9 +2,7 @@
 //! zoom over it without end.
 
 use super::random::Random;
-use crate::drawing::{
-    Canvas, Color, Place, Point, circle, ellipse, mix, oklch, rounded_box, union,
-};
+use crate::drawing::{Canvas, Color, Place, Point, circle, mix, oklch, rounded_box, union};
 
 /// Smooth noise of about unit grain, 0–1.
 fn noise([x, y]: Point, key: u32) -> f32 {
@@ -346,7 +344,7 @@ impl Space {
                 &place,
                 radius,
                 1.0,
-                |p| ellipse(p, [0.0; 2], [radius, radius]),
+                |p| circle(p, [0.0; 2], radius),
                 |_| [1.0, 0.98, 0.92],
             );
         }

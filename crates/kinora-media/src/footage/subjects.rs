@@ -39,6 +39,11 @@ fn warm(random: &mut Random) -> Color {
     )
 }
 
+/// One colour all over.
+fn flat(color: Color) -> impl Fn(Point) -> Color {
+    move |_| color
+}
+
 /// The same place at another scale.
 fn scaled(place: &Place, size: f32) -> Place {
     Place {

@@ -90,39 +90,23 @@ impl ClipCache {
             ));
         }
         std::fs::create_dir_all(cache).map_err(Error::io("create the folder", cache))?;
-        let done = AtomicUsize::new(0);
+        let (done, of) = (AtomicUsize::new(0), folder.videos.len());
         let room = Mutex::new(options.max_bytes);
         let outcomes = on_all_cores(&folder.videos, |video| {
             let outcome = open_or_decode(video, cache, options, &room);
-            progress(
-                done.fetch_add(1, Ordering::Relaxed) + 1,
-                folder.videos.len(),
-            );
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, of);
             outcome
         });
         let (mut videos, mut skipped) = (Vec::new(), folder.skipped.clone());
         for (video, outcome) in folder.videos.iter().zip(outcomes) {
             match outcome {
                 Ok(cached) => videos.push(cached),
-                Err(
-                    fatal @ (Error::Argument { .. } | Error::Io { .. } | Error::ToolMissing { .. }),
-                ) => {
-                    return Err(fatal);
-                }
+                Err(failure) if ends_the_build(&failure) => return Err(failure),
                 Err(failure) => skipped.push(SkippedFile::new(video.path.clone(), &failure)),
             }
         }
         if videos.is_empty() {
-            let first = skipped.first().map_or(String::new(), |file| {
-                format!("; the first, {}: {}", file.path.display(), file.reason)
-            });
-            return Err(Error::argument(
-                "clip cache",
-                format!(
-                    "none of {} files is a video that can be used{first}",
-                    skipped.len()
-                ),
-            ));
+            return Err(nothing_usable(&skipped));
         }
         Ok(ClipCache {
             width: options.width,
@@ -172,6 +156,25 @@ impl ClipCache {
         }
         Ok(data)
     }
+}
+
+/// Whether a failure is not one video's own: the next video would meet it too.
+fn ends_the_build(failure: &Error) -> bool {
+    matches!(
+        failure,
+        Error::Argument { .. } | Error::Io { .. } | Error::ToolMissing { .. }
+    )
+}
+
+fn nothing_usable(skipped: &[SkippedFile]) -> Error {
+    let first = skipped.first().map_or(String::new(), |file| {
+        format!("; the first, {}: {}", file.path.display(), file.reason)
+    });
+    let count = skipped.len();
+    Error::argument(
+        "clip cache",
+        format!("none of {count} files is a video that can be used{first}"),
+    )
 }
 
 fn open_or_decode(
@@ -262,28 +265,20 @@ fn decode(
         ));
     };
     let fps = thinned(fps, options.max_fps);
-    let read_options = ReadOptions {
-        size: Some((options.width, options.height)),
-        fps: Some(fps),
-        // One decoder a core is running already.
-        threads: 1,
-        time_limit: Duration::from_secs(4 * 3600),
-        ..ReadOptions::default()
-    };
     let (unfinished, file) = UnfinishedFile::create(frames_path)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let mut differences = Vec::new();
     let mut before = None;
-    for frame in Reader::open_probed(&video.path, video.info.clone(), &read_options)? {
+    for frame in Reader::open_probed(&video.path, video.info.clone(), &read_options(fps, options))?
+    {
         let picture = frame?.picture;
         take_room(room, 1, options)?;
         out.write_all(picture.data())
             .map_err(Error::io("write", frames_path))?;
-        differences.push(
-            before
-                .as_ref()
-                .map_or(0.0, |before| difference(before, &picture)),
-        );
+        let change = before
+            .as_ref()
+            .map_or(0.0, |before| difference(before, &picture));
+        differences.push(change);
         before = Some(picture);
     }
     out.flush().map_err(Error::io("write", frames_path))?;
@@ -294,6 +289,17 @@ fn decode(
         fps: (fps.numerator(), fps.denominator()),
         differences,
     })
+}
+
+fn read_options(fps: Fps, options: &CacheOptions) -> ReadOptions {
+    ReadOptions {
+        size: Some((options.width, options.height)),
+        fps: Some(fps),
+        // One decoder a core is running already.
+        threads: 1,
+        time_limit: Duration::from_secs(4 * 3600),
+        ..ReadOptions::default()
+    }
 }
 
 /// The rate itself, or divided by the smallest whole number that brings it down to `most`.

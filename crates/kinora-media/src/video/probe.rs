@@ -1,6 +1,6 @@
 //! What a video file holds, told by ffprobe without decoding a frame.
 
-use super::process::{Process, arguments, file_url};
+use super::process::{Process, file_url, split};
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::MAX_PIXELS;
@@ -127,17 +127,9 @@ pub fn probe_within(path: &Path, limit: Duration) -> Result<VideoInfo> {
 }
 
 fn run_ffprobe(path: &Path, limit: Duration) -> Result<String> {
-    let mut words = arguments([
-        "-hide_banner",
-        "-v",
-        "error",
-        "-protocol_whitelist",
-        "file,pipe",
-        "-show_streams",
-        "-show_format",
-        "-of",
-        "json",
-    ]);
+    let mut words = split(
+        "-hide_banner -v error -protocol_whitelist file,pipe -show_streams -show_format -of json",
+    );
     words.push(file_url(path));
     let mut process = Process::spawn("ffprobe", path, &words, false, limit)?;
     let mut output = process.take_output().expect("the output was not taken yet");
@@ -234,22 +226,8 @@ fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
     let Some(stream) = report.streams.into_iter().find(Stream::is_moving) else {
         return Err(Error::video(path, "the file holds no video stream"));
     };
-    let (coded_width, coded_height) = match (stream.width, stream.height) {
-        (Some(width), Some(height)) if width > 0 && height > 0 => (width, height),
-        _ => return Err(Error::video(path, "the video stream has no picture size")),
-    };
-    let (width, height) = shown_size(coded_width, coded_height, &stream);
-    if width.saturating_mul(height) > MAX_PIXELS || width == 0 {
-        return Err(Error::video(
-            path,
-            format!("frames of {width}×{height} pixels are beyond the {MAX_PIXELS} allowed"),
-        ));
-    }
-    let rate = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
-    let number = |text: &Option<String>| {
-        let value: f64 = text.as_deref()?.parse().ok()?;
-        value.is_finite().then_some(value)
-    };
+    let (coded_width, coded_height) = coded_size(path, &stream)?;
+    let (width, height) = shown_size(path, coded_width, coded_height, &stream)?;
     Ok(VideoInfo {
         width,
         height,
@@ -286,12 +264,40 @@ fn refuse_by_format(path: &Path, format_name: &str) -> Result<()> {
     }
 }
 
-fn shown_size(coded_width: usize, coded_height: usize, stream: &Stream) -> (usize, usize) {
+fn rate(text: &Option<String>) -> Option<Fps> {
+    text.as_deref()?.parse().ok()
+}
+
+fn number(text: &Option<String>) -> Option<f64> {
+    let value: f64 = text.as_deref()?.parse().ok()?;
+    value.is_finite().then_some(value)
+}
+
+fn coded_size(path: &Path, stream: &Stream) -> Result<(usize, usize)> {
+    match (stream.width, stream.height) {
+        (Some(width), Some(height)) if width > 0 && height > 0 => Ok((width, height)),
+        _ => Err(Error::video(path, "the video stream has no picture size")),
+    }
+}
+
+fn shown_size(
+    path: &Path,
+    coded_width: usize,
+    coded_height: usize,
+    stream: &Stream,
+) -> Result<(usize, usize)> {
     let square = ((coded_width as f64 * stream.pixel_shape()).round() as usize).max(1);
-    match stream.rotation() {
+    let (width, height) = match stream.rotation() {
         Rotation::None | Rotation::Clockwise180 => (square, coded_height),
         Rotation::Clockwise90 | Rotation::Clockwise270 => (coded_height, square),
+    };
+    if width.saturating_mul(height) > MAX_PIXELS {
+        return Err(Error::video(
+            path,
+            format!("frames of {width}×{height} pixels are beyond the {MAX_PIXELS} allowed"),
+        ));
     }
+    Ok((width, height))
 }
 
 /// A tag by its name, which containers write in capitals or not.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -243,9 +243,9 @@ pub(crate) fn file_url(path: &Path) -> OsString {
     url
 }
 
-/// Arguments from words.
-pub(crate) fn arguments<const N: usize>(words: [&str; N]) -> Vec<OsString> {
-    words.iter().map(OsStr::new).map(OsStr::to_owned).collect()
+/// Arguments from words with blanks between them; none may hold a blank of its own.
+pub(crate) fn split(words: &str) -> Vec<OsString> {
+    words.split_whitespace().map(OsString::from).collect()
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, limit: Duration) -> Process {
-        let arguments = arguments(["-c", script]);
+        let arguments = ["-c", script].map(OsString::from);
         Process::spawn("sh", Path::new("in.mp4"), &arguments, false, limit).unwrap()
     }
 

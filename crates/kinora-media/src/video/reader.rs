@@ -1,7 +1,7 @@
 //! The frames of a video, decoded one by one by a child ffmpeg and handed over through a pipe.
 
 use super::probe::{VideoInfo, probe_within};
-use super::process::{Process, arguments, file_url};
+use super::process::{Process, file_url, split};
 use super::times::Times;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
@@ -256,38 +256,21 @@ fn decode_arguments(
     options: &ReadOptions,
     times: &Times,
 ) -> Vec<OsString> {
-    let mut words = arguments([
-        "-nostdin",
-        "-hide_banner",
-        "-v",
-        "error",
-        "-protocol_whitelist",
-        "file,pipe",
-        "-threads",
-    ]);
-    let mut push = |word: String| words.push(word.into());
-    push(options.threads.to_string());
+    let mut words = split("-nostdin -hide_banner -v error -protocol_whitelist file,pipe");
+    words.extend(split(&format!("-threads {}", options.threads)));
     if options.start_secs > 0.0 {
-        push("-ss".into());
-        push(format!("{:.6}", options.start_secs));
+        words.extend(split(&format!("-ss {:.6}", options.start_secs)));
     }
     if let Some(span) = options.span_secs {
-        push("-t".into());
-        push(format!("{span:.6}"));
+        words.extend(split(&format!("-t {span:.6}")));
     }
-    words.push("-i".into());
-    words.push(file_url(path));
-    words.extend(["-map".into(), format!("0:{}", info.stream).into()]);
-    words.extend(arguments([
-        "-an",
-        "-sn",
-        "-dn",
-        "-fps_mode",
-        "passthrough",
-        "-vf",
-    ]));
+    words.extend(["-i".into(), file_url(path)]);
+    let stream = info.stream;
+    words.extend(split(&format!(
+        "-map 0:{stream} -an -sn -dn -fps_mode passthrough -vf"
+    )));
     words.push((filters(info, options) + times.filter()).into());
-    words.extend(arguments(["-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"]));
+    words.extend(split("-pix_fmt rgb24 -f rawvideo pipe:1"));
     words
 }
 

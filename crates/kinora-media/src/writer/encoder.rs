@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::Rgb8Image;
 use crate::unfinished::UnfinishedFile;
-use crate::video::{Process, arguments, file_url};
+use crate::video::{Process, file_url, split};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -112,55 +112,30 @@ fn encode_arguments(
     text: &str,
     out: &Path,
 ) -> Vec<OsString> {
-    let mut words = arguments(["-nostdin", "-hide_banner", "-v", "error"]);
-    words.extend(arguments(["-f", "rawvideo", "-pix_fmt", "rgb24", "-s"]));
-    words.extend([
-        format!("{width}x{height}").into(),
-        "-r".into(),
-        fps.to_string().into(),
-    ]);
-    words.extend(arguments(["-i", "pipe:0", "-an", "-vf"]));
+    let (size, rate, comment) = (
+        format!("{width}x{height}"),
+        fps.to_string(),
+        format!("comment={text}"),
+    );
+    let mut words = "-nostdin -hide_banner -v error -f rawvideo -pix_fmt rgb24".to_owned();
+    words += &format!(" -s {size} -r {rate} -i pipe:0 -an -vf");
+    let mut words = split(&words);
     words.push(if codec == Codec::Gif { PALETTE } else { COLOUR }.into());
-    words.extend(match codec {
+    words.extend(split(match codec {
         // 16 is beyond what the eye tells from the frames themselves; clips are short.
-        Codec::H264 => arguments(["-c:v", "libx264", "-preset", "medium", "-crf", "16"]),
-        Codec::Vp9 => arguments(["-c:v", "libvpx-vp9", "-b:v", "0", "-crf", "20"]),
-        Codec::Gif => arguments(["-c:v", "gif", "-loop", "0"]),
-    });
+        Codec::H264 => "-c:v libx264 -preset medium -crf 16 -f mp4 -movflags +faststart",
+        Codec::Vp9 => "-c:v libvpx-vp9 -b:v 0 -crf 20 -row-mt 1 -deadline good -cpu-used 2 -f webm",
+        Codec::Gif => "-c:v gif -loop 0 -f gif",
+    }));
     if codec != Codec::Gif {
-        words.extend(arguments([
-            "-colorspace",
-            "bt709",
-            "-color_primaries",
-            "bt709",
-        ]));
-        words.extend(arguments(["-color_trc", "bt709", "-color_range", "tv"]));
-        words.extend(["-metadata".into(), format!("comment={text}").into()]);
-    }
-    if codec == Codec::Vp9 {
-        words.extend(arguments([
-            "-row-mt",
-            "1",
-            "-deadline",
-            "good",
-            "-cpu-used",
-            "2",
-        ]));
+        words.extend(split(
+            "-colorspace bt709 -color_primaries bt709 -color_trc bt709",
+        ));
+        words.extend(["-color_range", "tv", "-metadata", &comment].map(OsString::from));
     }
     // The same frames give the same bytes: no random identifiers and no version of the library.
-    words.extend(arguments([
-        "-fflags",
-        "+bitexact",
-        "-flags:v",
-        "+bitexact",
-        "-f",
-    ]));
-    words.extend(match codec {
-        Codec::H264 => arguments(["mp4", "-movflags", "+faststart"]),
-        Codec::Vp9 => arguments(["webm"]),
-        Codec::Gif => arguments(["gif"]),
-    });
-    words.extend(["-y".into(), file_url(out)]);
+    words.extend(split("-fflags +bitexact -flags:v +bitexact -y"));
+    words.push(file_url(out));
     words
 }
 

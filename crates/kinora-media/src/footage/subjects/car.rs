@@ -1,11 +1,14 @@
 //! A car.
 
-use super::{DARK, GLASS, WHITE, part, scaled, vivid};
+use super::{DARK, GLASS, WHITE, flat, part, scaled, vivid};
 use crate::drawing::{
     Canvas, Color, Place, Point, circle, ellipse, intersection, mix, oklch, polygon, rounded_box,
     segment, union,
 };
 use crate::footage::random::Random;
+
+/// No part of it is farther from its middle.
+const REACH: f32 = 0.32;
 
 /// A car with its bonnet and its lamps in front.
 #[derive(Clone, Debug)]
@@ -34,44 +37,35 @@ impl Car {
     /// Draws it after it has come `moved` frame heights, by which its wheels have turned.
     pub fn draw(&self, canvas: &mut Canvas, place: &Place, moved: f32) {
         let place = scaled(place, self.size);
-        let reach = 0.32;
         let shadow = |p| ellipse(p, [0.0, 0.005], [0.24, 0.022]);
-        canvas.draw(&place, reach, 0.35, shadow, |_| DARK);
-        let roof: [Point; 4] = if self.van {
-            [[-0.2, -0.13], [-0.19, -0.27], [0.08, -0.27], [0.14, -0.13]]
-        } else {
-            [
-                [-0.17, -0.13],
-                [-0.11, -0.235],
-                [0.03, -0.235],
-                [0.1, -0.13],
-            ]
-        };
-        let cabin = |p| polygon(p, &roof) - 0.012;
-        let bonnet = |p| rounded_box(p, [0.0, -0.095], [0.225, 0.052], 0.035);
-        canvas.draw(
-            &place,
-            reach,
-            1.0,
-            |p| union(cabin(p), bonnet(p)),
-            |p| mix(self.body, DARK, ((p[1] + 0.09) * 4.0).clamp(0.0, 0.3)),
-        );
-        let pane = |p: Point| {
-            let bar = rounded_box(p, [-0.045, -0.2], [0.009, 0.1], 0.0);
-            intersection(polygon(p, &roof) + 0.014, intersection(-bar, p[1] + 0.14))
-        };
-        canvas.draw(&place, reach, 1.0, pane, |p| {
-            mix(WHITE, GLASS, 0.5 - (p[0] + p[1]) * 3.0)
-        });
+        canvas.draw(&place, REACH, 0.35, shadow, flat(DARK));
+        self.draw_body(canvas, &place);
         let stripe = |p| rounded_box(p, [0.0, -0.085], [0.215, 0.008], 0.004);
-        canvas.draw(&place, reach, 0.9, stripe, |_| self.trim);
+        canvas.draw(&place, REACH, 0.9, stripe, flat(self.trim));
         let lamp = |p| circle(p, [0.208, -0.105], 0.022);
-        canvas.draw(&place, reach, 1.0, lamp, |_| [1.0, 0.95, 0.6]);
+        canvas.draw(&place, REACH, 1.0, lamp, flat([1.0, 0.95, 0.6]));
         let tail = |p| rounded_box(p, [-0.215, -0.105], [0.012, 0.02], 0.006);
-        canvas.draw(&place, reach, 1.0, tail, |_| [0.86, 0.12, 0.14]);
+        canvas.draw(&place, REACH, 1.0, tail, flat([0.86, 0.12, 0.14]));
         for x in [-0.125, 0.13] {
             self.draw_wheel(canvas, &part(&place, [x, -0.045], 0.0), moved);
         }
+    }
+
+    fn draw_body(&self, canvas: &mut Canvas, place: &Place) {
+        let roof: [Point; 4] = if self.van {
+            [[-0.2, -0.13], [-0.19, -0.27], [0.08, -0.27], [0.14, -0.13]]
+        } else {
+            [[-0.17, -0.13], [-0.11, -0.23], [0.03, -0.23], [0.1, -0.13]]
+        };
+        let bonnet = |p| rounded_box(p, [0.0, -0.095], [0.225, 0.052], 0.035);
+        let body = |p| union(polygon(p, &roof) - 0.012, bonnet(p));
+        let shaded = |p: Point| mix(self.body, DARK, ((p[1] + 0.09) * 4.0).clamp(0.0, 0.3));
+        canvas.draw(place, REACH, 1.0, body, shaded);
+        let bar = |p| rounded_box(p, [-0.045, -0.2], [0.009, 0.1], 0.0);
+        let above_bonnet = |p: Point| intersection(-bar(p), p[1] + 0.14);
+        let pane = |p| intersection(polygon(p, &roof) + 0.014, above_bonnet(p));
+        let glass = |p: Point| mix(WHITE, GLASS, 0.5 - (p[0] + p[1]) * 3.0);
+        canvas.draw(place, REACH, 1.0, pane, glass);
     }
 
     fn draw_wheel(&self, canvas: &mut Canvas, place: &Place, moved: f32) {

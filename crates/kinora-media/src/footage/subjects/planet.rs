@@ -1,8 +1,11 @@
 //! A planet.
 
-use super::{DARK, WHITE, scaled};
+use super::{DARK, WHITE, flat, scaled};
 use crate::drawing::{Canvas, Color, Place, Point, circle, ellipse, intersection, mix, oklch};
 use crate::footage::random::Random;
+
+/// No part of it is farther from its middle.
+const REACH: f32 = 1.9;
 
 /// A planet, banded, some with a ring.
 #[derive(Clone, Debug)]
@@ -39,49 +42,34 @@ impl Planet {
             mirrored: false,
             ..scaled(place, self.radius)
         };
-        let ring = |p: Point| {
-            let outer = ellipse(p, [0.0; 2], [1.75, 0.5]);
-            intersection(outer, -ellipse(p, [0.0; 2], [1.38, 0.36]))
-        };
-        let ring_color = |p: Point| mix(self.colors[1], WHITE, 0.35 + 0.2 * (p[0] * 0.5));
+        let inner = |p| ellipse(p, [0.0; 2], [1.38, 0.36]);
+        let ring = |p| intersection(ellipse(p, [0.0; 2], [1.75, 0.5]), -inner(p));
+        let ring_color = |p: Point| mix(self.colors[1], WHITE, 0.35 + 0.1 * p[0]);
         if self.ringed {
-            canvas.draw(&place, 1.9, 0.85, ring, ring_color);
+            canvas.draw(&place, REACH, 0.85, ring, ring_color);
         } else {
-            canvas.draw(
-                &place,
-                1.2,
-                0.16,
-                |p| circle(p, [0.0; 2], 1.12),
-                |_| self.colors[1],
-            );
+            let air = |p| circle(p, [0.0; 2], 1.12);
+            canvas.draw(&place, REACH, 0.16, air, flat(self.colors[1]));
         }
-        canvas.draw(
-            &place,
-            1.1,
-            1.0,
-            |p| circle(p, [0.0; 2], 1.0),
-            |p| {
-                // Bands bend with the ball; the light comes from the upper left.
-                let bend = p[1] / (1.0 - 0.35 * p[0] * p[0]).max(0.3);
-                let banded = 0.5 + 0.5 * (bend * self.bands + 0.5 * (p[0] * 3.0).sin()).sin();
-                let color = mix(self.colors[0], self.colors[1], banded);
-                let night = ((p[0] * 0.75 + p[1] * 0.55) * 0.75).clamp(-0.3, 0.62);
-                if night < 0.0 {
-                    mix(color, WHITE, -night * 0.6)
-                } else {
-                    mix(color, DARK, night)
-                }
-            },
-        );
+        let ball = |p| circle(p, [0.0; 2], 1.0);
+        canvas.draw(&place, REACH, 1.0, ball, |p| self.ground(p));
         if self.ringed {
             // The near half passes in front.
-            canvas.draw(
-                &place,
-                1.9,
-                0.9,
-                |p| intersection(ring(p), -p[1]),
-                ring_color,
-            );
+            let near = |p: Point| intersection(ring(p), -p[1]);
+            canvas.draw(&place, REACH, 0.9, near, ring_color);
+        }
+    }
+
+    /// Bands that bend with the ball, lit from the upper left.
+    fn ground(&self, p: Point) -> Color {
+        let bend = p[1] / (1.0 - 0.35 * p[0] * p[0]).max(0.3);
+        let banded = 0.5 + 0.5 * (bend * self.bands + 0.5 * (p[0] * 3.0).sin()).sin();
+        let color = mix(self.colors[0], self.colors[1], banded);
+        let night = ((p[0] * 0.75 + p[1] * 0.55) * 0.75).clamp(-0.3, 0.62);
+        if night < 0.0 {
+            mix(color, WHITE, -night * 0.6)
+        } else {
+            mix(color, DARK, night)
         }
     }
 }
