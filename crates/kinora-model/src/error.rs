@@ -92,6 +92,14 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// The hub did not give a model.
+    #[error("{id}: {message}")]
+    Hub {
+        /// The model, as it was asked for.
+        id: String,
+        /// What happened and what to do.
+        message: String,
+    },
     /// A network's settings contradict each other or ask for what is not built.
     #[error("{network}: {message}")]
     Config {

@@ -1,6 +1,8 @@
 //! The first values of parameters that no file gives.
 
-use rayon::prelude::*;
+use crate::Result;
+use kinora_tensor::random::Philox;
+use kinora_tensor::{Tensor, ops};
 
 /// The law of a parameter's first values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,43 +25,26 @@ pub enum Init {
 
 /// The first values of the parameter `name`: a pure function of what is given.
 ///
+/// # Errors
+/// Never for extents whose number of elements can be counted.
+///
 /// # Panics
 /// When `FanIn` is asked of an array that is not a weight.
-pub(crate) fn draw(seed: u64, name: &str, dims: &[usize], init: Init) -> Vec<f32> {
-    let count = dims.iter().product();
-    match init {
-        Init::Zeros => vec![0.0; count],
-        Init::Ones => vec![1.0; count],
-        Init::Constant(value) => vec![value; count],
-        Init::Normal(std) => each(count, seed, name, |a, b| std * normal(a, b)),
-        Init::Uniform(bound) => each(count, seed, name, |a, _| bound * (2.0 * a - 1.0)),
+pub(crate) fn draw(seed: u64, name: &str, dims: &[usize], init: Init) -> Result<Tensor> {
+    let mut random = Philox::new(seed, name_hash(name));
+    Ok(match init {
+        Init::Zeros => Tensor::zeros(dims),
+        Init::Ones => Tensor::full(1.0, dims),
+        Init::Constant(value) => Tensor::full(value, dims),
+        Init::Normal(std) => ops::scale(&random.normal(dims)?, std)?,
+        Init::Uniform(bound) => ops::affine(&random.uniform(dims)?, 2.0 * bound, -bound)?,
         Init::FanIn => {
             assert!(dims.len() > 1, "`{name}` {dims:?} has no fan_in");
             let fan_in: usize = dims[1..].iter().product();
             let bound = 1.0 / (fan_in as f32).sqrt();
-            each(count, seed, name, |a, _| bound * (2.0 * a - 1.0))
+            ops::affine(&random.uniform(dims)?, 2.0 * bound, -bound)?
         }
-    }
-}
-
-/// Values made each from two uniform numbers in [0, 1), on all cores: the number of cores changes
-/// nothing because each value's numbers depend on its place alone.
-fn each(count: usize, seed: u64, name: &str, law: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let stream = mix(seed ^ mix(name_hash(name)));
-    let unit = |bits: u64| (bits >> 8) as f32 / (1 << 24) as f32;
-    (0..count)
-        .into_par_iter()
-        .with_min_len(1 << 14)
-        .map(|place| {
-            let bits = mix(stream.wrapping_add(place as u64));
-            law(unit(bits >> 32), unit(bits & 0xFFFF_FFFF))
-        })
-        .collect()
-}
-
-/// A standard normal number from two uniform ones, by Box and Muller.
-fn normal(a: f32, b: f32) -> f32 {
-    (-2.0 * (1.0 - a).ln()).sqrt() * (std::f32::consts::TAU * b).cos()
+    })
 }
 
 /// FNV-1a: the same on every machine and in every release, which the standard library's is not.
@@ -69,17 +54,13 @@ fn name_hash(name: &str) -> u64 {
     })
 }
 
-/// The finisher of splitmix64: neighbouring numbers come out unrelated.
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Init;
+
+    fn draw(seed: u64, name: &str, dims: &[usize], init: Init) -> Vec<f32> {
+        super::draw(seed, name, dims, init).unwrap().to_vec()
+    }
 
     fn moments(values: &[f32]) -> (f64, f64) {
         let n = values.len() as f64;

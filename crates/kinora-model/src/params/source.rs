@@ -4,7 +4,7 @@ use super::init::draw;
 use super::{Init, Layout, NamedParam, Params};
 use crate::weights::archive::Archive;
 use crate::{Error, Result};
-use kinora_tensor::{Param, Tensor};
+use kinora_tensor::Param;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -84,9 +84,7 @@ impl Source {
     ) -> Result<Param> {
         let name = self.full_name(name);
         let value = match &self.root.origin {
-            Origin::Fresh { seed } => {
-                Tensor::from_vec(draw(*seed, &name, memory_dims, init), memory_dims)?
-            }
+            Origin::Fresh { seed } => draw(*seed, &name, memory_dims, init)?,
             Origin::Stored(archive) => archive.load(&name, memory_dims, layout)?,
         };
         let param = Param::new(value);

@@ -3,6 +3,8 @@
 pub(crate) mod archive;
 pub(crate) mod safetensors;
 
+pub mod hub;
+
 mod describe;
 mod fingerprint;
 mod folder;

@@ -113,6 +113,11 @@ impl<C> Part<C> {
     pub fn values(&self) -> usize {
         self.archive.arrays.values().map(Stored::elements).sum()
     }
+
+    /// How many bytes they take, in the file and in memory alike.
+    pub fn bytes(&self) -> usize {
+        self.archive.arrays.values().map(Stored::size_bytes).sum()
+    }
 }
 
 /// A folder of one network as diffusers and transformers write it.
@@ -229,8 +234,8 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The files that an index names, each once.
-pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>> {
+/// The names of the files that an index of shards names, each once.
+pub(super) fn shard_names(index: &Path) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -238,22 +243,33 @@ pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>> {
 
     let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, "read", error))?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|error| {
-        Error::file(
-            index,
-            format!("the index of shards cannot be read: {error}; download it again"),
-        )
+        let message = format!("the index of shards cannot be read: {error}; download it again");
+        Error::file(index, message)
     })?;
-    let files: BTreeSet<&String> = weight_map.values().collect();
-    let mut paths = Vec::new();
-    for file in files {
+    let names: BTreeSet<String> = weight_map.into_values().collect();
+    for name in &names {
         // An index may come from anyone; it must not point out of its folder.
-        if Path::new(file).file_name() != Some(std::ffi::OsStr::new(file)) {
+        if Path::new(name).file_name() != Some(std::ffi::OsStr::new(name)) {
             return Err(Error::file(
                 index,
-                format!("`{file}` is not the name of a file beside the index; download it again"),
+                format!("`{name}` is not the name of a file beside the index; download it again"),
             ));
         }
-        let path = index.with_file_name(file);
+    }
+    if names.is_empty() {
+        return Err(Error::file(
+            index,
+            "the index names no shard; download it again",
+        ));
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// The files that an index names.
+fn shards(index: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for name in shard_names(index)? {
+        let path = index.with_file_name(name);
         if !path.exists() {
             return Err(Error::file(
                 &path,
@@ -264,12 +280,6 @@ pub(super) fn shards(index: &Path) -> Result<Vec<PathBuf>> {
             ));
         }
         paths.push(path);
-    }
-    if paths.is_empty() {
-        return Err(Error::file(
-            index,
-            "the index names no shard; download it again",
-        ));
     }
     Ok(paths)
 }

@@ -1,0 +1,180 @@
+//! Which of a model's files are needed.
+
+use crate::weights::part::Variant;
+
+/// The files to have before a model can be opened, as paths in it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Files that are needed as they are.
+    pub(super) files: Vec<String>,
+    /// Files that name further ones beside them.
+    pub(super) indexes: Vec<String>,
+    /// The one file that is the whole model, where there is no folder.
+    pub(super) single_file: Option<String>,
+}
+
+/// The networks of a model: their folders, and how their weights are named.
+const NETWORKS: [(&str, &str); 3] = [
+    ("image_encoder", "model"),
+    ("unet", "diffusion_pytorch_model"),
+    ("vae", "diffusion_pytorch_model"),
+];
+
+/// Small files that a model may have beside its networks.
+const SIDE_FILES: [&str; 2] = [
+    "feature_extractor/preprocessor_config.json",
+    "scheduler/scheduler_config.json",
+];
+
+impl Plan {
+    /// What is needed of a model that has the files `names`.
+    pub(super) fn of(names: &[String], variant: Option<Variant>) -> Result<Plan, String> {
+        let has = |name: &str| names.iter().any(|found| found == name);
+        if !has("model_index.json") {
+            return single_file(names);
+        }
+        let mut plan = Plan::default();
+        plan.files.push("model_index.json".to_owned());
+        let side_files = SIDE_FILES.iter().filter(|name| has(name));
+        plan.files.extend(side_files.map(|name| (*name).to_owned()));
+        for (folder, stem) in NETWORKS {
+            plan.files.push(format!("{folder}/config.json"));
+            let variants = variant.map_or(Variant::ALL.to_vec(), |variant| vec![variant]);
+            let names = variants
+                .iter()
+                .map(|v| v.names(stem).map(|name| format!("{folder}/{name}")));
+            let found = names.clone().find(|[file, index]| has(file) || has(index));
+            match found {
+                Some([file, _]) if has(&file) => plan.files.push(file),
+                Some([_, index]) => plan.indexes.push(index),
+                None => {
+                    let looked_for: Vec<String> = names.flatten().collect();
+                    return Err(format!(
+                        "the model has none of {}; ask for another variant, or for none",
+                        looked_for.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(plan)
+    }
+}
+
+fn single_file(names: &[String]) -> Result<Plan, String> {
+    let is_weights = |name: &&String| name.ends_with(".safetensors") && !name.contains('/');
+    let candidates: Vec<&String> = names.iter().filter(is_weights).collect();
+    match candidates[..] {
+        [file] => Ok(Plan {
+            files: vec![file.clone()],
+            single_file: Some(file.clone()),
+            ..Plan::default()
+        }),
+        [] => Err(
+            "the model has neither a model_index.json nor a safetensors file; only image-to-\
+                   video models of the family of Stable Video Diffusion can be used"
+                .to_owned(),
+        ),
+        _ => Err(format!(
+            "the model has no model_index.json and several weights files; download one of them and \
+             give it as --model: {}",
+            candidates
+                .iter()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
+    }
+}
+
+/// The files of the published models, for someone who has to fetch them without being able to ask.
+pub(super) fn published(variant: Option<Variant>) -> impl Iterator<Item = String> {
+    let weights = variant.unwrap_or(Variant::Fp32);
+    let side = std::iter::once("model_index.json")
+        .chain(SIDE_FILES)
+        .map(str::to_owned);
+    side.chain(NETWORKS.into_iter().flat_map(move |(folder, stem)| {
+        let [file, _] = weights.names(stem);
+        [format!("{folder}/config.json"), format!("{folder}/{file}")]
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// What the published model has, as far as it matters.
+    fn published_names() -> Vec<String> {
+        let mut all: Vec<String> = published(None)
+            .chain(published(Some(Variant::Fp16)))
+            .collect();
+        all.extend(names(&[
+            "README.md",
+            "svd_xt.safetensors",
+            "svd_xt_image_decoder.safetensors",
+        ]));
+        all
+    }
+
+    #[test]
+    fn one_precision_of_the_folder_is_enough() {
+        let plan = Plan::of(&published_names(), None).unwrap();
+        assert!(
+            plan.files
+                .contains(&"unet/diffusion_pytorch_model.safetensors".to_owned())
+        );
+        assert!(
+            !plan
+                .files
+                .iter()
+                .any(|name| name.contains("fp16") || name.contains("svd_xt"))
+        );
+        assert_eq!(plan.files.len(), 9);
+        let plan = Plan::of(&published_names(), Some(Variant::Fp16)).unwrap();
+        assert!(
+            plan.files
+                .contains(&"image_encoder/model.fp16.safetensors".to_owned())
+        );
+        assert_eq!(plan.files.len(), 9);
+        let error = Plan::of(&published_names(), Some(Variant::Bf16)).unwrap_err();
+        assert!(
+            error.contains("image_encoder/model.bf16.safetensors"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_index_stands_for_its_shards() {
+        let mut all = published_names();
+        all.retain(|name| !name.starts_with("unet/diffusion"));
+        all.extend(names(&[
+            "unet/diffusion_pytorch_model.safetensors.index.json",
+        ]));
+        let plan = Plan::of(&all, None).unwrap();
+        assert_eq!(
+            plan.indexes,
+            ["unet/diffusion_pytorch_model.safetensors.index.json"]
+        );
+    }
+
+    #[test]
+    fn a_single_file_is_a_model_if_there_is_one() {
+        let plan = Plan::of(&names(&["README.md", "svd.safetensors"]), None).unwrap();
+        assert_eq!(plan.single_file.as_deref(), Some("svd.safetensors"));
+        assert_eq!(plan.files, ["svd.safetensors"]);
+        let two = names(&["svd.safetensors", "svd_image_decoder.safetensors"]);
+        assert!(
+            Plan::of(&two, None)
+                .unwrap_err()
+                .contains("several weights files")
+        );
+        assert!(
+            Plan::of(&names(&["README.md"]), None)
+                .unwrap_err()
+                .contains("neither")
+        );
+    }
+}
