@@ -45,12 +45,12 @@ pub(crate) fn erf(x: f32) -> f32 {
     // x · P(x²) / Q(x²), fitted for the least largest error: 1.2e-8 before rounding.
     let u = x * x;
     let p = 2.098_802_2e-6;
-    let p = p * u + 2.876_543_9e-4;
+    let p = p * u + 2.876_544e-4;
     let p = p * u + 3.748_043_3e-3;
     let p = p * u + 5.270_529_5e-2;
     let p = p * u + 1.895_856_3e-1;
-    let p = p * u + 1.128_379_1;
-    let q = 3.873_851_2e-5;
+    let p = p * u + std::f32::consts::FRAC_2_SQRT_PI;
+    let q = 3.873_851e-5;
     let q = q * u + 1.164_147_5e-3;
     let q = q * u + 1.493_144_3e-2;
     let q = q * u + 1.138_295_5e-1;
@@ -68,7 +68,7 @@ pub(crate) fn normal_cdf(x: f32) -> f32 {
 /// The normal density φ(x) = exp(−x² / 2) / √(2π).
 #[inline(always)]
 pub(crate) fn normal_density(x: f32) -> f32 {
-    const FACTOR: f32 = 0.398_942_28;
+    const FACTOR: f32 = 0.398_942_3;
     FACTOR * exp(-0.5 * x * x)
 }
 

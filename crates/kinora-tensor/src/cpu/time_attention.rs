@@ -51,7 +51,7 @@ impl Sizes {
 
     /// Distance of the rows of a task: an odd number of cache lines, lest they compete for the same.
     fn stride(&self) -> usize {
-        (self.places() * self.heads * self.channels() / PAD | 1) * PAD
+        ((self.places() * self.heads * self.channels() / PAD) | 1) * PAD
     }
 
     /// `out` cut into tasks: for a clip and a block of places, that block in each frame.
