@@ -39,8 +39,14 @@ pub enum Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Autoencoder {
-    /// Channels at each level, the finest first; each a multiple of 32, the groups of its norms.
+    /// Whether the frames of a clip see their neighbours while they are decoded, as in the published
+    /// model. Its norms have 32 groups.
+    pub temporal: bool,
+    /// Channels at each level, the finest first; each a multiple of `norm_groups`.
     pub block_out_channels: Vec<usize>,
+    /// Groups of the norms. With few channels to a group a norm takes away what colour the picture
+    /// is; four or more keep it.
+    pub norm_groups: usize,
     /// Residual blocks of a level of the encoder; the decoder has one more.
     pub layers_per_block: usize,
     /// Channels of a latent.
@@ -63,6 +69,8 @@ pub struct ImageToVideo {
     /// Folder of the finished model whose `vae` is used, frozen. A relative path starts at the run's
     /// folder, so that runs side by side find each other.
     pub autoencoder: PathBuf,
+    /// Whether the latents of all frames are made once and kept in memory.
+    pub keep_latents: bool,
     /// The denoiser.
     pub unet: UNet,
     /// The tower that turns the still into the one token the denoiser attends to.
@@ -132,11 +140,14 @@ pub struct Data {
     pub height: usize,
     /// Frames of a clip.
     pub frames: usize,
-    /// Frames a second of a clip; one of these is drawn for each clip, and the model is told which.
-    pub fps: Vec<f64>,
-    /// A clip is not used where two neighbouring frames differ by more than this on average, in
-    /// steps of 0 to 255: a cut lies between.
-    pub cut_threshold: f32,
+    /// Most frames a second kept of a video; a faster one is thinned to its rate divided by a whole
+    /// number.
+    pub max_fps: u32,
+    /// Steps from one frame of a clip to the next, counted in kept frames; clips are cut at each of
+    /// these, and the model is told the frames a second that come of it.
+    pub strides: Vec<usize>,
+    /// Most gigabytes of disk for the decoded frames, which stand in the run's folder.
+    pub disk_gb: f64,
     /// Whether half the clips are shown as in a mirror.
     pub mirror: bool,
     /// How many videos, the last by name, are kept from training; samples are made from them.
@@ -229,16 +240,12 @@ pub struct Run {
     pub sampling: Option<Sampling>,
 }
 
-/// How samples are made, and what a finished model says of how it wants to be sampled.
+/// How samples are made: with the published noise levels and Euler's method.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// Steps of the sampler.
     pub steps: usize,
-    /// The noise level sampling starts from; written into the model's scheduler settings.
-    pub sigma_max: f32,
-    /// The last noise level above zero; written likewise.
-    pub sigma_min: f32,
     /// Guidance at the first frame.
     pub guidance_min: f32,
     /// Guidance at the last frame.
@@ -285,7 +292,8 @@ impl Config {
     fn check(&self) -> std::result::Result<(), String> {
         let positive = [
             ("data.frames", self.data.frames as u64),
-            ("data.fps", self.data.fps.len() as u64),
+            ("data.max_fps", u64::from(self.data.max_fps)),
+            ("data.strides", self.data.strides.len() as u64),
             ("run.steps", self.run.steps),
             ("run.batch", self.run.batch as u64),
             ("run.accumulate", self.run.accumulate as u64),
@@ -298,8 +306,8 @@ impl Config {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name}: expected at least one, found none"));
         }
-        if let Some(fps) = self.data.fps.iter().find(|fps| !(**fps >= 1.0)) {
-            return Err(format!("data.fps: expected 1 or more, found {fps}"));
+        if self.data.strides.contains(&0) {
+            return Err("data.strides: expected 1 or more, found 0".into());
         }
         if self.start.continue_from.is_some() && self.start.initialise_from.is_some() {
             return Err(
@@ -315,7 +323,13 @@ impl Config {
 
 impl Autoencoder {
     fn check(&self, data: &Data) -> std::result::Result<(), String> {
-        check_channels(&self.block_out_channels)?;
+        if self.temporal && self.norm_groups != 32 {
+            return Err(format!(
+                "model.norm_groups: expected 32, which a temporal decoder has, found {}",
+                self.norm_groups
+            ));
+        }
+        check_channels(&self.block_out_channels, self.norm_groups)?;
         let step = 1 << (self.block_out_channels.len() - 1);
         let fits = self.crop_px > 0 && self.crop_px <= data.width.min(data.height);
         if !fits || !self.crop_px.is_multiple_of(step) {
@@ -332,7 +346,7 @@ impl Autoencoder {
 impl ImageToVideo {
     fn check(&self, run: &Run) -> std::result::Result<(), String> {
         let unet = &self.unet;
-        check_channels(&unet.block_out_channels)?;
+        check_channels(&unet.block_out_channels, 32)?;
         let levels = unet.block_out_channels.len();
         for (name, found) in [
             ("attention", unet.attention.len()),
@@ -357,14 +371,17 @@ impl ImageToVideo {
     }
 }
 
-fn check_channels(channels: &[usize]) -> std::result::Result<(), String> {
-    match channels.iter().find(|c| **c == 0 || *c % 32 != 0) {
+fn check_channels(channels: &[usize], groups: usize) -> std::result::Result<(), String> {
+    if channels.is_empty() {
+        return Err("block_out_channels: expected at least one level, found none".into());
+    }
+    match channels
+        .iter()
+        .find(|c| **c == 0 || groups == 0 || *c % groups != 0)
+    {
         Some(c) => Err(format!(
-            "block_out_channels: expected multiples of 32, the groups of the norms, found {c}"
+            "block_out_channels: expected multiples of {groups}, the groups of the norms, found {c}"
         )),
-        None if channels.is_empty() => {
-            Err("block_out_channels: expected at least one level, found none".into())
-        }
         None => Ok(()),
     }
 }

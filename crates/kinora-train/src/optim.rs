@@ -3,6 +3,7 @@
 //! Legend: `m` and `v` the averages of a gradient and of its square, `t` the step counted from 1.
 
 use crate::config::{self, Decay};
+use crate::trainable::Weight;
 use crate::{Error, Result};
 use kinora_tensor::{Param, Tensor};
 use rayon::prelude::*;
@@ -93,6 +94,64 @@ impl AdamW {
             });
         })?;
         Ok(())
+    }
+}
+
+/// AdamW over all weights of a model.
+#[derive(Debug)]
+pub struct Optimiser {
+    adam: AdamW,
+    longest: f64,
+    /// What is kept of each weight, in their order; nothing of frozen ones.
+    pub moments: Vec<Option<Moments>>,
+}
+
+impl Optimiser {
+    /// Before the first step.
+    pub fn new(config: &config::Optimiser, weights: &[Weight]) -> Self {
+        let moments = weights.iter().map(|Weight { param, .. }| {
+            param
+                .is_trainable()
+                .then(|| Moments::zeros(param.get().elements()))
+        });
+        Optimiser {
+            adam: AdamW::new(config),
+            longest: config.clip_norm,
+            moments: moments.collect(),
+        }
+    }
+
+    /// Moves every trained weight by one step and returns the length of the gradients before
+    /// clipping. A weight without a gradient took no part in the loss and stays.
+    ///
+    /// `step` is the run's, for messages; `t` counts the optimiser's own steps from 1.
+    ///
+    /// # Errors
+    /// When a gradient is not finite; no weight has moved then.
+    pub fn step(
+        &mut self,
+        weights: &[Weight],
+        gradients: &[Option<Tensor>],
+        learning_rate: f64,
+        step: u64,
+        t: u64,
+    ) -> Result<f64> {
+        let norm = global_norm(gradients.iter().flatten())?;
+        if !norm.is_finite() {
+            for (weight, gradient) in weights.iter().zip(gradients) {
+                if let Some(gradient) = gradient {
+                    check_finite(step, &weight.name, gradient)?;
+                }
+            }
+        }
+        let scale = clip_scale(norm, self.longest);
+        for ((weight, moments), gradient) in weights.iter().zip(&mut self.moments).zip(gradients) {
+            if let (Some(moments), Some(gradient)) = (moments, gradient) {
+                self.adam
+                    .step(&weight.param, moments, gradient, scale, learning_rate, t)?;
+            }
+        }
+        Ok(norm)
     }
 }
 

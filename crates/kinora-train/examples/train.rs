@@ -1,0 +1,28 @@
+//! `cargo run --release -p kinora-train --example train -- CONFIG.toml DATA RUN`: a run with plain
+//! lines for progress, the smallest program around the library.
+
+use kinora_train::{Config, Event};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [config, data, run] = words.as_slice() else {
+        return Err("expected CONFIG.toml DATA RUN".into());
+    };
+    let config = Config::read(Path::new(config))?;
+    let stop = AtomicBool::new(false);
+    let outcome = kinora_train::run(
+        &config,
+        Path::new(data),
+        Path::new(run),
+        &stop,
+        &mut |event| {
+            if !matches!(event, Event::Step { .. }) {
+                println!("{event:?}");
+            }
+        },
+    )?;
+    println!("{outcome:?}");
+    Ok(())
+}

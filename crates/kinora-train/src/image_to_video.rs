@@ -1,0 +1,306 @@
+//! Training a denoiser of latent clips that is told a still.
+//!
+//! Legend of the shapes: `b` clips, `t` frames, `h w` rows and columns of latents, `z` channels of a
+//! latent, `d` width of the context token.
+
+mod conditions;
+mod sample;
+
+use crate::batch::{self, Draw};
+use crate::clips::Clips;
+use crate::config;
+use crate::{Error, Result};
+use conditions::{Conditions, Drawn};
+use kinora_diffusion::denoising_loss;
+use kinora_media::Clip as Place;
+use kinora_model::clip::{ClipVision, ClipVisionConfig, HiddenAct};
+use kinora_model::params::{Params, Source};
+use kinora_model::unet::{LevelKind, NormEps, Pass, UNet, UNetConfig};
+use kinora_model::vae::Vae;
+use kinora_model::weights::{
+    Model, Opening, Part, open_image_encoder, open_unet, open_vae, save_model,
+};
+use kinora_tensor::{DType, Tensor, no_grad, ops};
+use std::path::Path;
+
+/// Frames encoded at once while the latents of all videos are made.
+const ENCODED_AT_ONCE: usize = 16;
+
+/// A denoiser and its image encoder under training, with the finished autoencoder they work in.
+#[derive(Debug)]
+pub struct ImageToVideoTask {
+    config: config::ImageToVideo,
+    sampling: config::Sampling,
+    recompute: bool,
+    vae: Vae,
+    vae_params: Params,
+    unet: UNet,
+    image_encoder: ClipVision,
+    /// The parameters of the denoiser.
+    pub unet_params: Params,
+    /// The parameters of the image encoder.
+    pub image_encoder_params: Params,
+    /// The scaled latents of every video, plain and mirrored, where they are kept: `[n, h, w, z]`.
+    latents: Vec<[Option<Tensor>; 2]>,
+}
+
+impl ImageToVideoTask {
+    /// Fresh weights, in the autoencoder at `autoencoder`.
+    ///
+    /// # Errors
+    /// When there is no autoencoder, or the sizes contradict each other.
+    pub fn fresh(config: &config::Config, autoencoder: &Path, frames: usize) -> Result<Self> {
+        let model = own(config)?;
+        let vae = open_vae(autoencoder, &Opening::default())?;
+        let sizes = unet_config(model, vae.config.latent_channels, frames);
+        let tower = tower_config(&model.image_encoder);
+        let (unet, encoder) = (Source::fresh(config.seed), Source::fresh(config.seed));
+        Self::build(config, model, &vae, (&unet, &sizes), (&encoder, &tower))
+    }
+
+    /// The weights of a model folder, its own autoencoder among them.
+    ///
+    /// # Errors
+    /// When the folder holds no such model, or one of other sizes.
+    pub fn open(config: &config::Config, path: &Path, frames: usize) -> Result<Self> {
+        let model = own(config)?;
+        let vae = open_vae(path, &Opening::default())?;
+        let unet = open_unet(path, &Opening::default())?;
+        let tower = open_image_encoder(path, &Opening::default())?;
+        let sizes = UNetConfig {
+            sample_size: unet.config.sample_size,
+            ..unet_config(model, vae.config.latent_channels, frames)
+        };
+        // A model of fewer frames may be trained on to more: 14 became 25 so.
+        let found = UNetConfig {
+            num_frames: frames,
+            ..unet.config.clone()
+        };
+        if found != sizes || tower.config != tower_config(&model.image_encoder) {
+            return Err(Error::checkpoint(
+                path,
+                "expected a model of the sizes in [model.unet] and [model.image_encoder], found others; compare with unet/config.json and image_encoder/config.json there and make them say the same",
+            ));
+        }
+        let sources = (unet.source(), tower.source());
+        Self::build(
+            config,
+            model,
+            &vae,
+            (&sources.0, &sizes),
+            (&sources.1, &tower.config),
+        )
+    }
+
+    fn build(
+        config: &config::Config,
+        model: &config::ImageToVideo,
+        vae: &Part<kinora_model::vae::VaeConfig>,
+        (unet, unet_config): (&Source, &UNetConfig),
+        (tower, tower_config): (&Source, &ClipVisionConfig),
+    ) -> Result<Self> {
+        let vae_source = vae.source();
+        let task = ImageToVideoTask {
+            config: model.clone(),
+            sampling: config.run.sampling.expect("checked with the configuration"),
+            recompute: config.run.recompute,
+            vae: Vae::new(&vae_source, &vae.config)?,
+            vae_params: vae_source.params(),
+            unet: UNet::new(unet, unet_config)?,
+            image_encoder: ClipVision::new(tower, tower_config)?,
+            unet_params: unet.params(),
+            image_encoder_params: tower.params(),
+            latents: Vec::new(),
+        };
+        unet.check_unused()?;
+        tower.check_unused()?;
+        Ok(task)
+    }
+
+    /// Encodes every frame of every video once, where the configuration wants latents kept.
+    ///
+    /// # Errors
+    /// None beyond those of the arrays.
+    pub fn encode_all(
+        &mut self,
+        clips: &Clips,
+        mirror: bool,
+        on_video: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
+        if !self.config.keep_latents {
+            return Ok(());
+        }
+        let count = clips.videos().len();
+        for video in 0..count {
+            on_video(video, count);
+            let mirrored = mirror
+                .then(|| self.encode_video(clips, video, true))
+                .transpose()?;
+            self.latents
+                .push([Some(self.encode_video(clips, video, false)?), mirrored]);
+        }
+        on_video(count, count);
+        Ok(())
+    }
+
+    fn encode_video(&self, clips: &Clips, video: usize, mirrored: bool) -> Result<Tensor> {
+        let total = clips.videos()[video].frames;
+        let encode = |start: usize| {
+            let frames = ENCODED_AT_ONCE.min(total - start);
+            let place = Place {
+                video,
+                start,
+                stride: 1,
+                frames,
+            };
+            let draw = Draw::of(place, mirrored);
+            let pictures = batch::frames(clips, &[draw], frames)?;
+            self.scaled_latents(&pictures.reshape(&pictures.dims()[1..])?)
+        };
+        let parts: Vec<Tensor> = (0..total)
+            .step_by(ENCODED_AT_ONCE)
+            .map(encode)
+            .collect::<Result<_>>()?;
+        Ok(ops::concat(&parts.iter().collect::<Vec<_>>(), 0)?)
+    }
+
+    /// The mean of the latents of pictures, scaled to about unit variance.
+    ///
+    /// # Shapes
+    /// `pictures` `[n, 8h, 8w, 3]` at the published downscale; the result is `[n, h, w, z]`.
+    fn scaled_latents(&self, pictures: &Tensor) -> Result<Tensor> {
+        no_grad(|| {
+            let mean = self.vae.encode(pictures)?.mean;
+            Ok(ops::scale(&mean, self.vae.config().scaling_factor)?)
+        })
+    }
+
+    /// The clean latents of a batch, `[b, t, h, w, z]`.
+    fn clean(&self, clips: &Clips, draws: &[Draw]) -> Result<Tensor> {
+        let mut of_clips = Vec::new();
+        for draw in draws {
+            let side = usize::from(draw.mirrored);
+            let place = draw.clip.place;
+            let kept = self
+                .latents
+                .get(place.video)
+                .and_then(|both| both[side].as_ref());
+            let latents = match kept {
+                Some(video) => strided(video, &place)?,
+                None => {
+                    let frames = batch::frames(clips, std::slice::from_ref(draw), clips.frames)?;
+                    self.scaled_latents(&frames.reshape(&frames.dims()[1..])?)?
+                }
+            };
+            of_clips.push(latents.reshape([&[1], latents.dims()].concat())?);
+        }
+        Ok(ops::concat(&of_clips.iter().collect::<Vec<_>>(), 0)?)
+    }
+
+    /// The loss of a batch: the error of v, each clip at a noise level of its own.
+    ///
+    /// # Errors
+    /// None beyond those of the arrays.
+    pub fn loss(&self, clips: &Clips, draws: &mut [Draw]) -> Result<Tensor> {
+        let drawn: Vec<Drawn> = draws
+            .iter_mut()
+            .map(|draw| Drawn::new(&self.config, draw))
+            .collect();
+        let clean = self.clean(clips, draws)?;
+        let conditions = self.conditions(clips, draws, &drawn)?;
+        let noise = batch::normal(draws, &clean.dims()[1..])?;
+        let sigmas: Vec<f32> = drawn.iter().map(|drawn| drawn.sigma).collect();
+        let pass = Pass {
+            image_only: false,
+            recompute: self.recompute,
+        };
+        denoising_loss(
+            |noised, c_noise| -> Result<Tensor> {
+                let x = ops::concat(&[noised, &conditions.still], 4)?;
+                let Conditions { context, added, .. } = &conditions;
+                Ok(self.unet.forward(&x, c_noise, context, added, pass)?)
+            },
+            &clean,
+            &noise,
+            &sigmas,
+        )
+    }
+
+    /// Writes the model as it is: everything a still needs to become a video.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn publish(&self, model: &Path) -> Result<()> {
+        let whole = Model {
+            unet: (self.unet.config(), &self.unet_params),
+            vae: (self.vae.config(), &self.vae_params),
+            image_encoder: (self.image_encoder.config(), &self.image_encoder_params),
+        };
+        Ok(save_model(model, &whole, DType::F32)?)
+    }
+}
+
+/// Every so manieth frame of a video's latents, `[t, h, w, z]`.
+fn strided(video: &Tensor, place: &Place) -> Result<Tensor> {
+    if place.stride == 1 {
+        return Ok(ops::narrow(video, 0, place.start, place.frames)?);
+    }
+    let frame = |k: usize| ops::narrow(video, 0, place.start + k * place.stride, 1);
+    let frames: Vec<Tensor> = (0..place.frames)
+        .map(frame)
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(ops::concat(&frames.iter().collect::<Vec<_>>(), 0)?)
+}
+
+fn own(config: &config::Config) -> Result<&config::ImageToVideo> {
+    match &config.model {
+        config::Model::ImageToVideo(model) => Ok(model),
+        config::Model::Autoencoder(_) => unreachable!("the trainer matches the kind of model"),
+    }
+}
+
+/// The settings of a denoiser as its `config.json` spells them.
+fn unet_config(model: &config::ImageToVideo, latent_channels: usize, frames: usize) -> UNetConfig {
+    let unet = &model.unet;
+    let levels = unet.block_out_channels.len();
+    let kind = |attends: &bool| {
+        if *attends {
+            LevelKind::Attends
+        } else {
+            LevelKind::Plain
+        }
+    };
+    let down: Vec<LevelKind> = unet.attention.iter().map(kind).collect();
+    UNetConfig {
+        sample_size: None,
+        in_channels: 2 * latent_channels,
+        out_channels: latent_channels,
+        up_block_types: down.iter().rev().copied().collect(),
+        down_block_types: down,
+        block_out_channels: unet.block_out_channels.clone(),
+        addition_time_embed_dim: unet.addition_time_embed_dim,
+        projection_class_embeddings_input_dim: 3 * unet.addition_time_embed_dim,
+        layers_per_block: vec![unet.layers_per_block; levels],
+        cross_attention_dim: vec![model.image_encoder.projection_dim; levels],
+        transformer_layers_per_block: vec![1; levels],
+        num_attention_heads: unet.attention_heads.clone(),
+        num_frames: frames,
+        norm_eps: NormEps::Diffusers,
+    }
+}
+
+/// The settings of a tower as its `config.json` spells them.
+fn tower_config(tower: &config::ImageEncoder) -> ClipVisionConfig {
+    ClipVisionConfig {
+        hidden_size: tower.hidden_size,
+        intermediate_size: tower.intermediate_size,
+        projection_dim: tower.projection_dim,
+        num_hidden_layers: tower.layers,
+        num_attention_heads: tower.attention_heads,
+        num_channels: 3,
+        image_size: tower.image_size,
+        patch_size: tower.patch_size,
+        hidden_act: HiddenAct::Gelu,
+        layer_norm_eps: 1e-5,
+    }
+}

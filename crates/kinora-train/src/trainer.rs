@@ -1,0 +1,233 @@
+//! The story of a run.
+
+use crate::batch::Order;
+use crate::checkpoint::{self, Origin, Started, Window};
+use crate::clips::Clips;
+use crate::config::Config;
+use crate::ema::Average;
+use crate::log::{Line, Log};
+use crate::optim::LearningRate;
+use crate::samples;
+use crate::{Error, Result};
+use kinora_tensor::{Tensor, ops};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Clips shown in samples.
+const SAMPLES: usize = 4;
+
+/// What a run tells while it goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Videos are being read.
+    Reading {
+        /// Videos read.
+        done: usize,
+        /// Videos there are.
+        of: usize,
+    },
+    /// Frames are being encoded, once for the whole run.
+    Encoding {
+        /// Videos encoded.
+        done: usize,
+        /// Videos there are.
+        of: usize,
+    },
+    /// All is ready for the first step.
+    Begins {
+        /// Where the weights came from.
+        origin: &'a Origin,
+        /// Steps done before.
+        step: u64,
+        /// Steps of the run.
+        steps: u64,
+        /// Values in the model's weights.
+        weights: usize,
+        /// Values of them that are trained.
+        trained: usize,
+        /// Clips to train on.
+        clips: usize,
+    },
+    /// A step is done.
+    Step {
+        /// Steps done.
+        step: u64,
+        /// Steps of the run.
+        steps: u64,
+        /// Its loss.
+        loss: f64,
+    },
+    /// A line was added to the log.
+    Report(&'a Line),
+    /// Samples were made.
+    Sampled(&'a Path),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+}
+
+/// Where a run tells what it does.
+pub type Progress<'a> = dyn FnMut(Event<'_>) + Send + 'a;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did all its steps; here is the model.
+    Finished(PathBuf),
+    /// It was asked to stop, and goes on from this checkpoint when it is started again.
+    Stopped(PathBuf),
+}
+
+/// Trains what `config` describes on the videos in `data`, in the folder `run`; a run found there
+/// goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
+///
+/// # Errors
+/// When the configuration, the videos and what is in `run` do not fit each other, the loss or a
+/// gradient is not finite, or the file system refuses.
+pub fn run(
+    config: &Config,
+    data: &Path,
+    run: &Path,
+    stop: &AtomicBool,
+    progress: &mut Progress<'_>,
+) -> Result<Outcome> {
+    // The videos first: what follows depends on how many clips they hold.
+    std::fs::create_dir_all(run).map_err(Error::io("create", run))?;
+    let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {
+        progress(Event::Reading { done, of })
+    })?;
+    let order = Order::new(config.seed, clips.training.len());
+
+    // Then the weights, from the first of the places they may come from. A checkpoint made under
+    // other numbers is refused here, so the resolved copy of the configuration is saved after.
+    let mut now = checkpoint::start(config, run, &clips)?;
+    let copy = run.join("config.toml");
+    std::fs::write(&copy, config.to_toml()).map_err(Error::io("write", &copy))?;
+    now.task
+        .prepare(&clips, config.data.mirror, &mut |done, of| {
+            progress(Event::Encoding { done, of })
+        })?;
+    let mut log = Log::open(&run.join("log.jsonl"), now.state.step)?;
+    let rate = LearningRate::new(config);
+    progress(Event::Begins {
+        origin: &now.origin,
+        step: now.state.step,
+        steps: config.run.steps,
+        weights: now
+            .weights
+            .iter()
+            .map(|weight| weight.param.get().elements())
+            .sum(),
+        trained: now.trained,
+        clips: clips.training.len(),
+    });
+
+    while now.state.step < config.run.steps {
+        // One step: gradients of fresh clips, the weights, their average.
+        let began = Instant::now();
+        let (step, t) = (now.state.step + 1, now.state.optimiser_steps + 1);
+        let (loss, gradients) = gradients(config, &clips, &order, &now, step)?;
+        let norm = now
+            .optimiser
+            .step(&now.weights, &gradients, rate.at(step), step, t)?;
+        now.average
+            .update(Average::decay_at(t, config.average.decay))?;
+        now.state.step = step;
+        now.state.optimiser_steps = t;
+        now.state.next_clip += config.clips_per_step() as u64;
+        let secs = began.elapsed().as_secs_f64();
+        now.state.elapsed_secs += secs;
+        now.state.window.add(loss, norm, secs);
+        progress(Event::Step {
+            step,
+            steps: config.run.steps,
+            loss,
+        });
+
+        // What the run leaves behind, each at its own pace and all of it at the end.
+        let stopping = stop.load(Ordering::Relaxed);
+        let last = step == config.run.steps;
+        let due = |every: u64| step.is_multiple_of(every) || last;
+        if due(config.run.report_every) {
+            let line = now
+                .state
+                .window
+                .line(config, step, rate.at(step), now.state.elapsed_secs);
+            now.state.window = Window::default();
+            log.add(line)?;
+            progress(Event::Report(&line));
+        }
+        if due(config.run.sample_every) {
+            let path = run.join("samples").join(format!("step-{step:08}.png"));
+            let pairs = now
+                .average
+                .in_place(|| now.task.samples(&clips, config.seed, SAMPLES))?;
+            samples::write(&path, &pairs, &clips)?;
+            progress(Event::Sampled(&path));
+        }
+        if due(config.run.checkpoint_every) || stopping {
+            let path = checkpoint::write(run, config, &clips, &now)?;
+            progress(Event::Saved(&path));
+            if stopping && !last {
+                return Ok(Outcome::Stopped(path));
+            }
+        }
+    }
+    checkpoint::finish(run, &clips, &now).map(Outcome::Finished)
+}
+
+/// The mean loss and mean gradients over the batches of a step.
+fn gradients(
+    config: &Config,
+    clips: &Clips,
+    order: &Order,
+    now: &Started,
+    step: u64,
+) -> Result<(f64, Vec<Option<Tensor>>)> {
+    let share = 1.0 / config.run.accumulate as f32;
+    let mut total = 0.0;
+    let mut sums: Vec<Option<Tensor>> = vec![None; now.weights.len()];
+    for batch in 0..config.run.accumulate {
+        let first = now.state.next_clip + (batch * config.run.batch) as u64;
+        let mut draws = order.draws(clips, config.data.mirror, first, config.run.batch);
+        let loss = ops::scale(&now.task.loss(clips, &mut draws)?, share)?;
+        let value = loss.to_vec()[0];
+        if !value.is_finite() {
+            let place = "the loss".to_owned();
+            return Err(Error::NotFinite { step, place, value });
+        }
+        total += f64::from(value);
+        let mut found = loss.backward()?;
+        for (sum, weight) in sums.iter_mut().zip(&now.weights) {
+            let Some(more) = found.take(&weight.param.get()) else {
+                continue;
+            };
+            *sum = Some(match sum.take() {
+                None => more,
+                Some(before) => ops::add(&before, &more)?,
+            });
+        }
+    }
+    Ok((total, sums))
+}
+
+impl Window {
+    fn add(&mut self, loss: f64, gradient_norm: f64, secs: f64) {
+        self.steps += 1;
+        self.loss += loss;
+        self.gradient_norm += gradient_norm;
+        self.secs += secs;
+    }
+
+    fn line(&self, config: &Config, step: u64, learning_rate: f64, elapsed_secs: f64) -> Line {
+        let steps = self.steps as f64;
+        Line {
+            step,
+            loss: self.loss / steps,
+            learning_rate,
+            gradient_norm: self.gradient_norm / steps,
+            clips_per_sec: steps * config.clips_per_step() as f64 / self.secs,
+            elapsed_secs,
+        }
+    }
+}
