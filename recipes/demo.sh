@@ -23,7 +23,7 @@ if [ -z "$videos" ]; then
     videos=$out/footage
     truth=$out/still_continued
     still=$out/still.png
-    [ -e "$still" ] || "$kinora" footage "$videos" --videos 48 --held-out "$still" --subject car
+    [ -e "$still" ] || "$kinora" footage "$videos" --videos 48 --width 64 --height 64 --held-out "$still" --subject car
 elif [ -z "$still" ]; then
     still=$out/still.png
     first=$(find "$videos" -maxdepth 1 -type f | sort | head -n 1)
@@ -37,8 +37,9 @@ trained=$(date +%s)
 
 # The still becomes a video.
 model=$out/runs/small_image_to_video/model
-"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.mp4"
-"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.gif"
+wishes=(--width 64 --height 64 --frames 8 --fps 8 --steps 12 --guidance-min 1 --guidance-max 1 --seed 7)
+"$kinora" generate "$still" --model "$model" "${wishes[@]}" --out "$out/video.mp4"
+"$kinora" generate "$still" --model "$model" "${wishes[@]}" --out "$out/video.gif"
 if [ -n "$truth" ]; then
     "$kinora" sheet "kinora=$out/video.mp4" "truth=$truth" --out "$out/sheet.png" --title "a still, continued"
 else

@@ -129,7 +129,7 @@ fn whole(model: &Model, reference: &Reference, settings: &Value) -> Result<Value
         frames: number("frames")? as usize,
         steps: number("steps")? as usize,
         seed: number("seed")?,
-        ..Settings::default_for(model.networks(), size, size)
+        ..Settings::default_for(model.networks().configs(), size, size)
     };
     let (bytes, height, width) = reference.picture()?;
     let picture = Picture::new(bytes, height, width)?;

@@ -14,7 +14,9 @@ pub mod unet;
 pub mod vae;
 
 pub mod conditioner;
+pub mod flops;
 pub mod generate;
 pub mod pixels;
+pub mod plan;
 
 pub use error::{Error, Result};

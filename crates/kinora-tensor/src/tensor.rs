@@ -124,6 +124,26 @@ impl Tensor {
         )
     }
 
+    /// An array whose values `fill` writes, in memory that a dropped array may have left: what `fill`
+    /// does not write is unspecified.
+    ///
+    /// # Errors
+    /// What `fill` returns.
+    pub fn filled_by<E>(
+        shape: impl Into<Shape>,
+        fill: impl FnOnce(&mut [f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Self, E> {
+        let shape = shape.into();
+        let mut values = storage::scratch(shape.elements());
+        fill(&mut values)?;
+        Ok(Self::new(
+            Arc::new(Values::F32(Buffer::Owned(values))),
+            shape,
+            false,
+            None,
+        ))
+    }
+
     /// The result of an operation on `inputs`. The derivative is kept only while recording and when
     /// one of the inputs is tracked.
     ///

@@ -1,6 +1,7 @@
 //! The log of a run: one JSON object a line, which survives being killed and has no step twice.
 
 use crate::{Error, Result};
+use kinora_media::{Chart, Series, line_chart};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -93,6 +94,33 @@ impl Log {
             .map_err(Error::io("write", &self.path))?;
         self.lines.push(line);
         Ok(())
+    }
+
+    /// Draws the loss of every line so far; nothing where there is none yet.
+    ///
+    /// # Errors
+    /// When the picture cannot be written.
+    pub fn draw(&self, picture: &Path) -> Result<()> {
+        let points: Vec<(f64, f64)> = self
+            .lines
+            .iter()
+            .map(|line| (line.step as f64, line.loss))
+            .collect();
+        if points.is_empty() {
+            return Ok(());
+        }
+        let series = [Series {
+            name: "loss",
+            points: &points,
+        }];
+        let chart = Chart {
+            title: "Training loss",
+            x_label: "step",
+            y_label: "loss",
+            log_y: true,
+            series: &series,
+        };
+        Ok(line_chart(picture, &chart)?)
     }
 
     /// Every line so far.

@@ -167,6 +167,7 @@ pub fn run(
         }
         if due(config.run.checkpoint_every) || stopping {
             let path = checkpoint::write(run, config, &clips, &now)?;
+            log.draw(&run.join("loss.png"))?;
             progress(Event::Saved(&path));
             if stopping && !last {
                 return Ok(Outcome::Stopped(path));

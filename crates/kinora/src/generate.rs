@@ -2,9 +2,8 @@
 
 use crate::args::{GenerateArgs, SamplerName};
 use crate::defaults::Defaults;
-use crate::plan::Plan;
 use crate::progress::{Manner, Reporter, Stage, round};
-use crate::{Outcome, interrupt, model_path};
+use crate::{Outcome, interrupt, model_path, plan};
 use anyhow::{Context as _, bail};
 use kinora_diffusion::{LinearGuider, Sampler};
 use kinora_media::{Fps, Metadata, Rgb8Image, SheetRow, SheetStyle, Writer, contact_sheet};
@@ -39,8 +38,8 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     let weights = Weights::open_with(&path, &opening)?;
     reading.finish()?;
     let mut settings = settings(args, &path, &weights)?;
-    let plan = Plan::new(&weights, &mut settings, args.max_memory_gib)?;
-    reporter.tell("plan", &plan.to_string(), json!(plan))?;
+    let (text, fields) = plan::make(&weights, &mut settings, args.max_memory_gib)?;
+    reporter.tell("plan", &text, fields)?;
     if args.plan {
         return Ok(Outcome::Done);
     }
@@ -139,15 +138,23 @@ fn metadata(args: &GenerateArgs, settings: &Settings, weights: &Weights) -> Meta
         "steps": settings.steps,
         "sampler": sampler,
         "fps": settings.fps,
-        "motion_bucket": settings.motion_bucket,
-        "noise_aug": settings.noise_aug,
-        "guidance_min": settings.guider.min,
-        "guidance_max": settings.guider.max,
+        "motion_bucket": plain(settings.motion_bucket),
+        "noise_aug": plain(settings.noise_aug),
+        "guidance_min": plain(settings.guider.min),
+        "guidance_max": plain(settings.guider.max),
         "sigma_max": settings.sigma_max,
         "sigma_min": settings.sigma_min,
         "decoding": decoding,
     });
     facts.as_object().cloned().unwrap_or_default()
+}
+
+/// The number a user wrote, not the digits its f32 adds in f64.
+fn plain(value: f32) -> f64 {
+    value
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(value))
 }
 
 /// Frames `[t, h, w, 3]` in −1..1 go into the file one by one.

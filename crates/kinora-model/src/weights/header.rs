@@ -100,21 +100,7 @@ fn check_entry(
             end - data
         ));
     }
-    if let Some(bits) = bits_of(&dtype) {
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |product, d| product.checked_mul(*d));
-        let bytes = elements
-            .and_then(|n| n.checked_mul(bits))
-            .map(|bits| bits.div_ceil(8));
-        if bytes != Some(end - begin) {
-            return Err(format!(
-                "`{name}` {dtype} {shape:?} takes {} bytes, and the header gives it {}; {AGAIN}",
-                bytes.map_or("more than 2⁶⁴".to_owned(), |bytes| bytes.to_string()),
-                end - begin
-            ));
-        }
-    }
+    check_size(&name, &dtype, &shape, end - begin)?;
     Ok(Described {
         name,
         dtype,
@@ -122,6 +108,30 @@ fn check_entry(
         begin: start + begin,
         end: start + end,
     })
+}
+
+/// Whether the extents take exactly the bytes that the header gives the array.
+fn check_size(
+    name: &str,
+    dtype: &str,
+    shape: &[usize],
+    given: usize,
+) -> std::result::Result<(), String> {
+    let Some(bits) = bits_of(dtype) else {
+        return Ok(());
+    };
+    let elements = shape
+        .iter()
+        .try_fold(1usize, |product, d| product.checked_mul(*d));
+    let bits = elements.and_then(|elements| elements.checked_mul(bits));
+    let taken = bits.map(|bits| bits.div_ceil(8));
+    if taken == Some(given) {
+        return Ok(());
+    }
+    let taken = taken.map_or("more than 2⁶⁰".to_owned(), |bytes| bytes.to_string());
+    Err(format!(
+        "`{name}` {dtype} {shape:?} takes {taken} bytes, and the header gives it {given}; {AGAIN}"
+    ))
 }
 
 /// Whether the arrays, in order, cover `start .. end` without a hole or an overlap.

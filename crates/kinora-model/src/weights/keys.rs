@@ -113,20 +113,20 @@ fn vae_place(name: String) -> Option<Place> {
 /// size on the way down, three with a residual block on the way up.
 const BLOCKS_PER_LEVEL: usize = 3;
 
+/// What the UNet has outside its lists of blocks.
+const UNET_ENDS: [(&str, &str); 6] = [
+    ("time_embed.0", "time_embedding.linear_1"),
+    ("time_embed.2", "time_embedding.linear_2"),
+    ("label_emb.0.0", "add_embedding.linear_1"),
+    ("label_emb.0.2", "add_embedding.linear_2"),
+    ("out.0", "conv_norm_out"),
+    ("out.2", "conv_out"),
+];
+
 fn unet(name: &str) -> Option<String> {
     let lists = ["input_blocks.", "middle_block.", "output_blocks."];
     let Some(list) = lists.iter().find(|list| name.starts_with(**list)) else {
-        return renamed(
-            name,
-            &[
-                ("time_embed.0", "time_embedding.linear_1"),
-                ("time_embed.2", "time_embedding.linear_2"),
-                ("label_emb.0.0", "add_embedding.linear_1"),
-                ("label_emb.0.2", "add_embedding.linear_2"),
-                ("out.0", "conv_norm_out"),
-                ("out.2", "conv_out"),
-            ],
-        );
+        return renamed(name, &UNET_ENDS);
     };
     let (index, rest) = leading_number(&name[list.len()..])?;
     if *list == "middle_block." {
@@ -300,6 +300,18 @@ fn vae_res_block(name: &str, temporal: bool) -> Option<String> {
     })
 }
 
+/// What the tower has outside its layers. The spelling `pre_layrnorm` is that of transformers.
+const CLIP_ENDS: [(&str, &str); 5] = [
+    ("class_embedding", "embeddings.class_embedding"),
+    ("conv1", "embeddings.patch_embedding"),
+    (
+        "positional_embedding",
+        "embeddings.position_embedding.weight",
+    ),
+    ("ln_pre", "pre_layrnorm"),
+    ("ln_post", "post_layernorm"),
+];
+
 fn clip(name: &str) -> Option<Place> {
     use Network::ImageEncoder;
     if name == "proj" {
@@ -309,20 +321,7 @@ fn clip(name: &str) -> Option<Place> {
         ));
     }
     let Some(rest) = name.strip_prefix("transformer.resblocks.") else {
-        let renamed = renamed(
-            name,
-            &[
-                ("class_embedding", "embeddings.class_embedding"),
-                ("conv1", "embeddings.patch_embedding"),
-                (
-                    "positional_embedding",
-                    "embeddings.position_embedding.weight",
-                ),
-                // So spelled by transformers.
-                ("ln_pre", "pre_layrnorm"),
-                ("ln_post", "post_layernorm"),
-            ],
-        )?;
+        let renamed = renamed(name, &CLIP_ENDS)?;
         return Some(Place::Whole(
             ImageEncoder,
             format!("vision_model.{renamed}"),

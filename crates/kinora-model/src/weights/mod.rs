@@ -11,6 +11,7 @@ mod folder;
 mod header;
 mod keys;
 mod open;
+mod original;
 mod part;
 mod scan;
 mod stranger;

@@ -1,17 +1,13 @@
 //! A whole model, opened: a folder as diffusers lays it out, or the original single file.
 
-use super::archive::{Archive, MappedFile, Stored};
-use super::header::{self, Described};
-use super::keys::{self, Decoder, Network, Place};
+use super::original::open_single_file;
 use super::part::{self, Folder, Opening, Part};
 use super::stranger;
 use crate::clip::ClipVisionConfig;
 use crate::params::Source;
-use crate::presets::Preset;
-use crate::unet::{NormEps, UNetConfig};
-use crate::vae::{VaeConfig, VaeKind};
+use crate::unet::UNetConfig;
+use crate::vae::VaeConfig;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -225,170 +221,6 @@ fn without_index(path: &Path) -> Result<String> {
             "a model folder holds `model_index.json`, and this one does not; give the folder of \
                  a model in the layout of diffusers, or the original single file"
                 .to_owned()
-        }
-    })
-}
-
-fn open_single_file(path: &Path, opening: &Opening) -> Result<Weights> {
-    let file = part::map(path)?;
-    let arrays = header::read(path, &file.map)?;
-    let names = || arrays.iter().map(|array| array.name.as_str());
-    if !keys::is_original(names()) {
-        return Err(Error::file(
-            path,
-            "this safetensors file holds no whole model (none of its arrays is under \
-             `model.diffusion_model.`); if it belongs to a model folder, give that folder, and \
-             `kinora inspect` tells what it is",
-        ));
-    }
-    let decoder = Decoder::of(names());
-    let mut archives = sort(&file, arrays, decoder)?;
-    let preset = Preset::recognise(
-        |name| dims_of(&archives[&Network::UNet], name),
-        file_name(path).contains("xt"),
-    )
-    .ok_or_else(|| {
-        Error::file(
-            path,
-            format!(
-                "the UNet in this file has the sizes of no preset Kinora knows ({}); convert the \
-                 model to a folder in the layout of diffusers, whose config.json says the sizes",
-                Preset::names()
-            ),
-        )
-    })?;
-    let mut part = |network| -> Result<Arc<Archive>> {
-        let archive = archives.remove(&network).expect("one for each network");
-        Ok(Arc::new(part::finish(archive, opening)?))
-    };
-    let mut unet_config = preset.unet();
-    // The authors' code and diffusers differ here, and these weights come from the former.
-    unet_config.norm_eps = NormEps::Original;
-    let mut vae_config = preset.vae();
-    if !decoder.temporal {
-        vae_config.kind = VaeKind::Image;
-    }
-    Ok(Weights {
-        path: path.to_owned(),
-        format: Format::Original,
-        unet: Part {
-            config: unet_config,
-            archive: part(Network::UNet)?,
-        },
-        vae: Part {
-            config: vae_config,
-            archive: part(Network::Vae)?,
-        },
-        image_encoder: Part {
-            config: preset.image_encoder(),
-            archive: part(Network::ImageEncoder)?,
-        },
-    })
-}
-
-fn file_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().to_lowercase()
-}
-
-fn dims_of(archive: &Archive, name: &str) -> Option<Vec<usize>> {
-    Some(archive.arrays.get(name)?.dims.clone())
-}
-
-/// The arrays of a single file, each put where diffusers would have it.
-fn sort(
-    file: &Arc<MappedFile>,
-    arrays: Vec<Described>,
-    decoder: Decoder,
-) -> Result<BTreeMap<Network, Archive>> {
-    let empty = || Archive {
-        path: file.path.clone(),
-        arrays: BTreeMap::new(),
-        remedy: "the name is given as diffusers spells it. The file is incomplete, or was put \
-                 together from different models: download it again"
-            .to_owned(),
-    };
-    let networks = [Network::UNet, Network::Vae, Network::ImageEncoder];
-    let mut archives: BTreeMap<_, _> = networks.iter().map(|n| (*n, empty())).collect();
-    for array in arrays {
-        let name = array.name.clone();
-        let Some(place) = keys::place(&name, decoder) else {
-            return Err(Error::Unused {
-                name,
-                count: 1,
-                file: file.path.clone(),
-                remedy: "the file holds more than Stable Video Diffusion, or was saved by another \
-                         program: `kinora inspect` lists its parts"
-                    .to_owned(),
-            });
-        };
-        if place == Place::LeftOut {
-            continue;
-        }
-        let stored = part::stored(file, array)?;
-        for (network, name, stored) in split(place, stored)? {
-            let archive = archives.get_mut(&network).expect("one for each network");
-            part::insert(archive, name, stored)?;
-        }
-    }
-    Ok(archives)
-}
-
-/// One array of the file as the one or three arrays it stands for.
-fn split(place: Place, mut stored: Stored) -> Result<Vec<(Network, String, Stored)>> {
-    let refuse = |stored: &Stored, expected: &str| {
-        Err(Error::file(
-            &stored.file.path,
-            format!(
-                "`{}`: expected {expected}, found {:?}; download the file again",
-                stored.file_name, stored.dims
-            ),
-        ))
-    };
-    Ok(match place {
-        Place::LeftOut => Vec::new(),
-        Place::Whole(network, name) => vec![(network, name, stored)],
-        Place::Squeezed(network, name) => {
-            match stored.dims[..] {
-                [_, _] => {}
-                [o, i, 1, 1] => stored.dims = vec![o, i],
-                _ => return refuse(&stored, "a 1×1 convolution [o, i, 1, 1]"),
-            }
-            vec![(network, name, stored)]
-        }
-        Place::Transposed(network, name) => {
-            let [rows, columns] = stored.dims[..] else {
-                return refuse(&stored, "a matrix");
-            };
-            stored.dims = vec![columns, rows];
-            stored.transposed = true;
-            vec![(network, name, stored)]
-        }
-        Place::Thirds(network, names) => {
-            if !stored
-                .dims
-                .first()
-                .is_some_and(|rows| rows.is_multiple_of(3))
-            {
-                return refuse(&stored, "queries, keys and values one after the other");
-            }
-            stored.dims[0] /= 3;
-            let third = |k: usize, name| {
-                let offset = stored.offset + k * stored.size_bytes();
-                (
-                    network,
-                    name,
-                    Stored {
-                        offset,
-                        ..stored.clone()
-                    },
-                )
-            };
-            names
-                .into_iter()
-                .enumerate()
-                .map(|(k, name)| third(k, name))
-                .collect()
         }
     })
 }

@@ -1,12 +1,14 @@
 //! Models from the hub, held against a server on this machine that answers as the hub does.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
 mod server;
 mod site;
 
 use kinora_model::weights::Variant;
 use kinora_model::weights::hub::{Hub, HubId, Token};
 use server::{Reply, Request, Server};
-use site::{COMMIT, Site, published, sha256};
+use site::{COMMIT, Site, Twist, published, sha256};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -49,9 +51,7 @@ fn bytes_of(name: &str) -> Vec<u8> {
 }
 
 /// Twists the answer to every request that gets bytes of the denoiser.
-fn on_unet(
-    mut twist: impl FnMut(usize, &Request, Reply) -> Reply + Send + 'static,
-) -> Box<dyn FnMut(&Request, Reply) -> Reply + Send> {
+fn on_unet(mut twist: impl FnMut(usize, &Request, Reply) -> Reply + Send + 'static) -> Twist {
     let (digest, mut count) = (sha256(&bytes_of(UNET)), 0);
     Box::new(move |request, reply| {
         if request.method == "GET" && request.path.contains(&digest) {
@@ -63,7 +63,7 @@ fn on_unet(
     })
 }
 
-fn straight() -> Box<dyn FnMut(&Request, Reply) -> Reply + Send> {
+fn straight() -> Twist {
     Box::new(|_, reply| reply)
 }
 

@@ -10,7 +10,7 @@ pub const COMMIT: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 pub type Files = Vec<(String, Vec<u8>)>;
 
 /// Changes an answer before it is sent; counts what it likes by itself.
-type Twist = Box<dyn FnMut(&Request, Reply) -> Reply + Send>;
+pub type Twist = Box<dyn FnMut(&Request, Reply) -> Reply + Send>;
 
 /// The two hosts.
 pub struct Site {

@@ -57,11 +57,13 @@ fn decode_as(
         Some(point) => steps.conv_in.forward(&point.forward(latents)?)?,
     };
     for step in whole {
+        step.release_other_sizes();
         x = step.whole(x)?;
     }
     let mut clip = Clip::of_whole(&x)?;
     drop(x);
     for step in streamed {
+        Tensor::release_scratch_memory();
         clip = match step {
             Step::Attend(attention) => clip.attended(attention, plan)?,
             Step::Block {
@@ -81,6 +83,16 @@ fn decode_as(
 }
 
 impl Step<'_> {
+    /// Freed arrays wait for others of their size, which do not come any more when the size changes.
+    fn release_other_sizes(&self) {
+        if let Step::Block {
+            upsampler: Some(_), ..
+        } = self
+        {
+            Tensor::release_scratch_memory();
+        }
+    }
+
     /// The step over a whole clip, `[t, h, w, i]`.
     fn whole(&self, mut x: Tensor) -> Result<Tensor> {
         match self {

@@ -88,32 +88,30 @@ impl Park {
 
     /// Rows of one frame, `[1, rows, w, c]`.
     pub(super) fn read(&self, frame: usize, rows: Range<usize>) -> Result<Tensor> {
-        let mut values = Vec::with_capacity(rows.len() * self.size.row());
-        self.append(frame, &rows, &mut values)?;
         let Size { w, c, .. } = self.size;
-        Ok(Tensor::from_vec(values, [1, rows.len(), w, c])?)
+        Tensor::filled_by([1, rows.len(), w, c], |out| self.copy(frame, &rows, out))
     }
 
     /// The same rows of all frames, `[1, t, rows, w, c]`.
     pub(super) fn read_all(&self, rows: Range<usize>) -> Result<Tensor> {
         let Size { frames, w, c, .. } = self.size;
-        let mut values = Vec::with_capacity(frames * rows.len() * w * c);
-        for frame in 0..frames {
-            self.append(frame, &rows, &mut values)?;
-        }
-        Ok(Tensor::from_vec(values, [1, frames, rows.len(), w, c])?)
+        Tensor::filled_by([1, frames, rows.len(), w, c], |out| {
+            let each = rows.len() * self.size.row();
+            out.chunks_exact_mut(each)
+                .enumerate()
+                .try_for_each(|(frame, out)| self.copy(frame, &rows, out))
+        })
     }
 
-    fn append(&self, frame: usize, rows: &Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+    fn copy(&self, frame: usize, rows: &Range<usize>, out: &mut [f32]) -> Result<()> {
         let (row, frame_len) = (self.size.row(), self.size.frame());
         let stretch = rows.start * row..rows.end * row;
         match &self.kept {
-            Kept::Whole(x) => values.extend_from_slice(&x.as_f32()?[frame * frame_len..][stretch]),
-            Kept::Memory(frames) => values.extend_from_slice(&frames.borrow()[frame][stretch]),
+            Kept::Whole(x) => out.copy_from_slice(&x.as_f32()?[frame * frame_len..][stretch]),
+            Kept::Memory(frames) => out.copy_from_slice(&frames.borrow()[frame][stretch]),
             Kept::Disk(file) => {
-                let mut file = file.borrow_mut();
                 let offset = (frame * frame_len + stretch.start) * size_of::<f32>();
-                read_values(&mut file, offset, stretch.len(), values)
+                read_values(&mut file.borrow_mut(), offset, out)
                     .map_err(|e| disk_error("read", e))?;
             }
         }
@@ -166,21 +164,15 @@ impl Park {
 /// Values pass through a buffer of this size on their way to and from a file.
 const BUFFER_BYTES: usize = 1 << 18;
 
-fn read_values(
-    file: &mut File,
-    offset: usize,
-    count: usize,
-    values: &mut Vec<f32>,
-) -> std::io::Result<()> {
+fn read_values(file: &mut File, offset: usize, values: &mut [f32]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(offset as u64))?;
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut left = count * size_of::<f32>();
-    while left > 0 {
-        let part = &mut buffer[..left.min(BUFFER_BYTES)];
+    for values in values.chunks_mut(BUFFER_BYTES / size_of::<f32>()) {
+        let part = &mut buffer[..size_of_val(values)];
         file.read_exact(part)?;
-        let (bytes, _) = part.as_chunks();
-        values.extend(bytes.iter().map(|b| f32::from_ne_bytes(*b)));
-        left -= part.len();
+        for (value, bytes) in values.iter_mut().zip(part.as_chunks().0) {
+            *value = f32::from_ne_bytes(*bytes);
+        }
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use super::steps::{Extents, StepKind, extents};
 use crate::vae::VaeConfig;
 use crate::{Error, Result};
 
-/// What the kernels of a convolution or an attention take for themselves, and what freed arrays
-/// wait for reuse.
+/// What the kernels of a convolution or an attention take for themselves.
 const WORKSPACE_BYTES: usize = 96 << 20;
+/// What freed arrays may hold while they wait for others of their size.
+const WAITING_BYTES: usize = 512 << 20;
 /// Bands of rows are cut in multiples of this, the tile of the fastest convolution and then some, so
 /// that its tiles lie as they do in the whole picture.
 const ROW_MULTIPLE: usize = 12;
@@ -86,31 +87,13 @@ impl Plan {
         budget_bytes: usize,
     ) -> Result<Self> {
         let steps = extents(config, h, w);
-        let whole = |step: &&Extents| whole_step_bytes(step, t) <= budget_bytes;
-        let whole_steps = steps.iter().take_while(whole).count();
-        let candidates = [
-            (Place::Memory, Place::Memory, true),
-            (Place::Memory, Place::Memory, false),
-            (Place::Disk, Place::Memory, false),
-            (Place::Disk, Place::Disk, false),
-        ];
         let mut leanest = usize::MAX;
-        for (clip_place, frame_place, keeps_inner) in candidates {
-            for divisor in [24, 48, 96] {
-                let mut plan = Plan {
-                    whole_steps,
-                    clip_place,
-                    frame_place,
-                    keeps_inner,
-                    band_bytes: (budget_bytes / divisor).clamp(1 << 18, 64 << 20),
-                    peak_bytes: 0,
-                };
-                plan.peak_bytes = plan.needed_bytes(config, &steps, [t, h, w]);
-                if plan.peak_bytes <= budget_bytes {
-                    return Ok(plan);
-                }
-                leanest = leanest.min(plan.peak_bytes);
+        for mut plan in Self::candidates(&steps, t, budget_bytes) {
+            plan.peak_bytes = plan.needed_bytes(config, &steps, t);
+            if plan.peak_bytes <= budget_bytes {
+                return Ok(plan);
             }
+            leanest = leanest.min(plan.peak_bytes);
         }
         Err(Error::argument(
             "decode budget",
@@ -123,23 +106,48 @@ impl Plan {
         ))
     }
 
-    fn needed_bytes(&self, config: &VaeConfig, steps: &[Extents], thw: [usize; 3]) -> usize {
+    /// From the fastest to the leanest: with less and less in memory; and for each, with as many
+    /// steps over the whole clip as can be, then with fewer.
+    fn candidates(steps: &[Extents], t: usize, budget_bytes: usize) -> impl Iterator<Item = Plan> {
+        let fits = |step: &&Extents| whole_step_bytes(step, t) <= budget_bytes;
+        let most = steps.iter().take_while(fits).count();
+        let places = [
+            (Place::Memory, Place::Memory, true),
+            (Place::Memory, Place::Memory, false),
+            (Place::Disk, Place::Memory, false),
+            (Place::Disk, Place::Disk, false),
+        ];
+        let choices = places.into_iter().flat_map(move |place| {
+            let parts = |whole_steps| [32, 64, 128].map(|part| (whole_steps, part));
+            let fewer = (0..=most).rev().flat_map(parts);
+            fewer.map(move |choice| (place, choice))
+        });
+        choices.map(
+            move |((clip_place, frame_place, keeps_inner), (whole_steps, part))| Plan {
+                whole_steps,
+                clip_place,
+                frame_place,
+                keeps_inner,
+                band_bytes: (budget_bytes / part).clamp(1 << 18, 64 << 20),
+                peak_bytes: 0,
+            },
+        )
+    }
+
+    fn needed_bytes(&self, config: &VaeConfig, steps: &[Extents], t: usize) -> usize {
         let (whole, streamed) = steps.split_at(self.whole_steps);
-        let whole_peak = whole
-            .iter()
-            .map(|step| whole_step_bytes(step, thw[0]))
-            .max();
+        let whole_peak = whole.iter().map(|step| whole_step_bytes(step, t)).max();
         let streamed_peak = streamed
             .iter()
             .enumerate()
             .map(|(k, step)| {
                 // The last whole array is read until the first streamed step is done with it.
-                let before = if k == 0 { input_bytes(step, thw[0]) } else { 0 };
-                before + self.streamed_step_bytes(step, thw[0])
+                let before = if k == 0 { input_bytes(step, t) } else { 0 };
+                before + self.streamed_step_bytes(step, t)
             })
             .max();
         whole_peak.unwrap_or(0).max(streamed_peak.unwrap_or(0))
-            + self.output_bytes(config, steps, thw[0])
+            + self.output_bytes(config, steps, t)
             + WORKSPACE_BYTES
     }
 
@@ -165,7 +173,7 @@ impl Plan {
             _ => {
                 let widest = step.i.max(step.o);
                 let rows = self.band_rows(h, w * widest) + 2;
-                5 * rows * w * widest * size_of::<f32>()
+                6 * rows * w * widest * size_of::<f32>()
             }
         };
         let temporal = 6 * self.time_band_rows(h, t * w * step.o) * t * w * step.o;
@@ -208,7 +216,8 @@ impl Plan {
 fn whole_bytes(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
     let steps = extents(config, h, w);
     let widest = steps.iter().map(|step| whole_step_bytes(step, t)).max();
-    widest.unwrap_or(0) + WORKSPACE_BYTES
+    let widest = widest.unwrap_or(0);
+    widest + widest.min(WAITING_BYTES) + WORKSPACE_BYTES
 }
 
 /// The decoded pictures.

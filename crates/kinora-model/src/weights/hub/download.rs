@@ -9,6 +9,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
+use ureq::Body;
+use ureq::http::Response;
 
 /// How often in a row nothing may arrive.
 const TRIES: u32 = 5;
@@ -125,29 +127,7 @@ impl Download<'_, '_> {
             start = 0;
         }
         let response = self.client.bytes(&self.listing.commit, file, start)?;
-        let header = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
-        let (promised, start) = match response.status().as_u16() {
-            206 => match header("content-range").and_then(read_content_range) {
-                Some((from, total)) if from == start => (Some(total), start),
-                _ => return Err(self.wrong(file, "another part than was asked for".to_owned())),
-            },
-            // Nothing is left to send, yet not all is here: begin again.
-            416 => (Some(size), 0),
-            // The server does not know parts.
-            _ => (
-                header("content-length").and_then(|length| length.parse().ok()),
-                0,
-            ),
-        };
-        if promised.is_some_and(|promised| promised != size) {
-            let promised = promised.unwrap_or_default();
-            return Err(self.wrong(file, format!("{promised} bytes, announced were {size}")));
-        }
+        let start = self.first_byte(file, &response, start, size)?;
         let mut out = open_at(incomplete, start).map_err(Refusal::Told)?;
         if response.status().as_u16() == 416 {
             return Err(Refusal::Unreachable(
@@ -162,6 +142,36 @@ impl Download<'_, '_> {
             start,
             size,
         )
+    }
+
+    /// Where in the file an answer's bytes begin, if they are of the file that was announced.
+    fn first_byte(
+        &self,
+        file: &str,
+        response: &Response<Body>,
+        start: u64,
+        size: u64,
+    ) -> std::result::Result<u64, Refusal> {
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        let (promised, start) = match response.status().as_u16() {
+            206 => match header("content-range").and_then(read_content_range) {
+                Some((from, total)) if from == start => (Some(total), start),
+                _ => return Err(self.wrong(file, "another part than was asked for".to_owned())),
+            },
+            // Nothing is left to send, yet not all is here: begin again.
+            416 => (None, 0),
+            // The server does not know parts.
+            _ => (
+                header("content-length").and_then(|length| length.parse().ok()),
+                0,
+            ),
+        };
+        match promised {
+            Some(promised) if promised != size => {
+                Err(self.wrong(file, format!("{promised} bytes, announced were {size}")))
+            }
+            _ => Ok(start),
+        }
     }
 
     fn copy(

@@ -10,13 +10,13 @@ mod client;
 mod download;
 mod plan;
 
-use super::part::{Variant, shard_names};
+use super::part::Variant;
 use crate::{Error, Result};
 use cache::Cache;
 use client::Client;
 use plan::Plan;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The name of a model on the hub: `owner/name`, and a revision of it.
@@ -157,19 +157,18 @@ impl Hub {
     ) -> Result<PathBuf> {
         let cache = Cache::new(&self.cache, &id.repo);
         if self.offline {
-            return self.from_cache(&cache, id, variant, "HF_HUB_OFFLINE is set");
+            return self.cached(&cache, id, variant, "HF_HUB_OFFLINE is set");
         }
         let client = Client::new(self, id);
         let listing = match client.listing() {
             Ok(listing) => listing,
             Err(client::Refusal::Unreachable(reason)) => {
-                return self.from_cache(&cache, id, variant, &reason);
+                return self.cached(&cache, id, variant, &reason);
             }
             Err(client::Refusal::Told(error)) => return Err(error),
         };
-        let mut plan =
-            Plan::of(&listing.names(), variant).map_err(|message| hub_error(id, message))?;
-        let snapshot = cache.snapshot(&listing.commit);
+        let plan = Plan::of(&listing.names(), variant);
+        let plan = plan.map_err(|message| hub_error(id, message))?;
         let mut download = download::Download {
             client: &client,
             cache: &cache,
@@ -181,20 +180,14 @@ impl Hub {
         };
         // An index names the shards, so it comes first.
         download.all(&plan.indexes)?;
-        for index in &plan.indexes {
-            plan.files.extend(shards_of(&snapshot, index)?);
-        }
-        plan.files.extend(std::mem::take(&mut plan.indexes));
-        download.all(&plan.files)?;
+        let snapshot = cache.snapshot(&listing.commit);
+        download.all(&plan.files_and_shards(&snapshot)?)?;
         cache.set_commit(&id.revision, &listing.commit)?;
-        Ok(match &plan.single_file {
-            Some(file) => snapshot.join(file),
-            None => snapshot,
-        })
+        Ok(plan.path(snapshot))
     }
 
     /// The model as an earlier download left it, if that came to an end.
-    fn from_cache(
+    fn cached(
         &self,
         cache: &Cache,
         id: &HubId,
@@ -205,17 +198,11 @@ impl Hub {
         let snapshot = cache.snapshot(&cache.commit(&id.revision).ok_or_else(absent)?);
         let names = cache::files_in(&snapshot);
         let plan = Plan::of(&names, variant).map_err(|_| absent())?;
-        let mut files = plan.files;
-        for index in &plan.indexes {
-            files.extend(shards_of(&snapshot, index)?);
-        }
+        let files = plan.files_and_shards(&snapshot)?;
         if !files.iter().all(|file| snapshot.join(file).exists()) {
             return Err(absent());
         }
-        Ok(match &plan.single_file {
-            Some(file) => snapshot.join(file),
-            None => snapshot,
-        })
+        Ok(plan.path(snapshot))
     }
 
     /// What to do where there is no network.
@@ -238,19 +225,6 @@ impl Hub {
             ),
         )
     }
-}
-
-/// The shards that the index `index` of a snapshot names, as paths in the model.
-fn shards_of(snapshot: &Path, index: &str) -> Result<Vec<String>> {
-    let folder = match index.rsplit_once('/') {
-        Some((folder, _)) => format!("{folder}/"),
-        None => String::new(),
-    };
-    let names = shard_names(&snapshot.join(index))?;
-    Ok(names
-        .into_iter()
-        .map(|name| format!("{folder}{name}"))
-        .collect())
 }
 
 fn hub_error(id: &HubId, message: impl Into<String>) -> Error {

@@ -1,6 +1,8 @@
 //! Which of a model's files are needed.
 
-use crate::weights::part::Variant;
+use crate::Result;
+use crate::weights::part::{Variant, shard_names};
+use std::path::{Path, PathBuf};
 
 /// The files to have before a model can be opened, as paths in it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +30,10 @@ const SIDE_FILES: [&str; 2] = [
 
 impl Plan {
     /// What is needed of a model that has the files `names`.
-    pub(super) fn of(names: &[String], variant: Option<Variant>) -> Result<Plan, String> {
+    pub(super) fn of(
+        names: &[String],
+        variant: Option<Variant>,
+    ) -> std::result::Result<Plan, String> {
         let has = |name: &str| names.iter().any(|found| found == name);
         if !has("model_index.json") {
             return single_file(names);
@@ -58,9 +63,28 @@ impl Plan {
         }
         Ok(plan)
     }
+
+    /// Every file but the indexes, once those are in `snapshot`: they name shards.
+    pub(super) fn files_and_shards(&self, snapshot: &Path) -> Result<Vec<String>> {
+        let mut files = self.files.clone();
+        for index in &self.indexes {
+            let folder = index.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let shards = shard_names(&snapshot.join(index))?;
+            files.extend(shards.iter().map(|shard| format!("{folder}/{shard}")));
+        }
+        Ok(files)
+    }
+
+    /// What to open: the one file, or the folder.
+    pub(super) fn path(&self, snapshot: PathBuf) -> PathBuf {
+        match &self.single_file {
+            Some(file) => snapshot.join(file),
+            None => snapshot,
+        }
+    }
 }
 
-fn single_file(names: &[String]) -> Result<Plan, String> {
+fn single_file(names: &[String]) -> std::result::Result<Plan, String> {
     let is_weights = |name: &&String| name.ends_with(".safetensors") && !name.contains('/');
     let candidates: Vec<&String> = names.iter().filter(is_weights).collect();
     match candidates[..] {

@@ -1,0 +1,159 @@
+//! How many bytes the activations of each network take, counted from the settings and the sizes.
+//!
+//! Counted are the arrays that are alive together at the worst moment, as the code of the networks
+//! lets them go, and what the engine keeps beside them. The constants were read off that code and
+//! then held against measured peaks: see the test, and `docs/numbers.md`.
+
+use crate::clip::ClipVisionConfig;
+use crate::unet::{LevelKind, UNetConfig};
+use crate::vae::VaeConfig;
+
+/// The most that the engine keeps of freed arrays for reuse.
+const POOL_BYTES: usize = 512 << 20;
+
+/// Tokens a feed-forward layer widens at a time.
+const FEED_FORWARD_RUN: usize = 4096;
+
+/// What is alive at the worst moment, and what is kept for reuse of what was before: at most as much
+/// again.
+fn with_pool(alive_bytes: usize) -> usize {
+    alive_bytes + alive_bytes.min(POOL_BYTES)
+}
+
+const F32: usize = size_of::<f32>();
+
+/// Rows and columns at each level, the finest first: halving rounds up.
+fn level_sizes(levels: usize, h: usize, w: usize) -> Vec<[usize; 2]> {
+    let halve = |[h, w]: &[usize; 2]| Some([h.div_ceil(2), w.div_ceil(2)]);
+    let sizes = std::iter::successors(Some([h, w]), halve);
+    sizes.take(levels).collect()
+}
+
+/// Looking at a picture.
+pub(super) fn clip_bytes(config: &ClipVisionConfig) -> usize {
+    let tokens = config.tokens();
+    // Tokens, norm, queries, keys, values, attended, projected, sum; or the widened ones twice.
+    let widest =
+        (8 * config.hidden_size).max(3 * config.hidden_size + 2 * config.intermediate_size);
+    let picture = 3 * config.image_size.pow(2);
+    with_pool(F32 * (tokens * widest + 3 * picture))
+}
+
+/// Encoding one picture to `h` × `w` latents.
+pub(super) fn encode_bytes(config: &VaeConfig, [h, w]: [usize; 2]) -> usize {
+    let finest = h * w * config.downscale().pow(2);
+    let widths = config.block_out_channels.iter().enumerate();
+    // Input, norm, convolution, shortcut and sum of a block.
+    let widest = widths.map(|(level, c)| 5 * c * (finest >> (2 * level)));
+    let picture = 4 * config.in_channels * finest;
+    with_pool(F32 * (picture + widest.max().unwrap_or(0)))
+}
+
+/// Denoising a clip of `t` frames of `h` × `w` latents.
+pub(super) fn denoise_bytes(
+    config: &UNetConfig,
+    [t, h, w]: [usize; 3],
+    branches: usize,
+    together: bool,
+) -> usize {
+    let clips = if together { branches } else { 1 };
+    let sizes = level_sizes(config.levels(), h, w);
+    let pixels = sizes.iter().map(|[h, w]| clips * t * h * w).collect();
+    let mut walk = Walk {
+        config,
+        pixels,
+        skips: Vec::new(),
+        peak: 0,
+    };
+    walk.run();
+    let latents = t * h * w * config.out_channels;
+    // The state, two estimates, the outputs of both branches and what becomes of them.
+    let sampler = 10 * latents;
+    // The still's part of the first convolution, one frame of it for each branch.
+    let still = branches * h * w * config.block_out_channels[0];
+    with_pool(F32 * (walk.peak + sampler + still))
+}
+
+/// A pass through the network that counts values instead of computing them.
+struct Walk<'a> {
+    config: &'a UNetConfig,
+    /// Pixels of all frames at each level.
+    pixels: Vec<usize>,
+    /// The values of each array that waits for the way up.
+    skips: Vec<usize>,
+    peak: usize,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) {
+        let widths = &self.config.block_out_channels;
+        let (levels, coarsest) = (widths.len(), widths.len() - 1);
+        self.skips.push(self.pixels[0] * widths[0]);
+        let mut x = widths[0];
+        for level in 0..levels {
+            for _ in 0..self.config.layers_per_block[level] {
+                self.stage(level, x, 0, self.config.down_block_types[level]);
+                x = widths[level];
+                self.skips.push(self.pixels[level] * x);
+            }
+            if level < coarsest {
+                self.skips.push(self.pixels[level + 1] * x);
+            }
+        }
+        for kind in [LevelKind::Attends, LevelKind::Plain] {
+            self.stage(coarsest, x, self.pixels[coarsest] * x, kind);
+        }
+        for level in (0..levels).rev() {
+            let kind = self.config.up_block_types[coarsest - level];
+            for _ in 0..=self.config.layers_per_block[level] {
+                let skip = self.skips.pop().unwrap_or(0);
+                let before = self.pixels[level] * x + skip;
+                self.stage(level, before / self.pixels[level].max(1), before, kind);
+                x = widths[level];
+            }
+            if level > 0 {
+                // Coarse, doubled, cropped, convolved.
+                let alive = (self.pixels[level] + 3 * self.pixels[level - 1]) * x;
+                self.meet(alive);
+            }
+        }
+    }
+
+    /// A residual block from `i` channels, and perhaps a transformer. `held` are the values its
+    /// callers keep beside the skips; where there are any on the way up, they are joined first.
+    fn stage(&mut self, level: usize, i: usize, held: usize, kind: LevelKind) {
+        let (pixels, o) = (self.pixels[level], self.config.block_out_channels[level]);
+        let joined = if held > 0 { i } else { 0 };
+        // Norm and first convolution; or convolution, shortcut and sum; or the three of a blend.
+        let residual = joined + (i + o).max(3 * o);
+        let mut widest = pixels * residual;
+        if kind == LevelKind::Attends {
+            let run = pixels.min(FEED_FORWARD_RUN) * 12 * o;
+            // Input, tokens and placed tokens, their sum, norm, queries, keys, values, attended and
+            // projected; a feed-forward layer comes after and holds as many.
+            widest = widest.max(10 * pixels * o + run);
+        }
+        self.meet(held + widest);
+    }
+
+    /// So many values are alive beside the skips.
+    fn meet(&mut self, values: usize) {
+        let skips: usize = self.skips.iter().sum();
+        self.peak = self.peak.max(skips + values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denoising_grows_with_frames_and_pixels_and_branches() {
+        let config = UNetConfig::image_to_video(25);
+        let bytes = |size, together| denoise_bytes(&config, size, 2, together);
+        let one = bytes([25, 72, 128], false);
+        assert!(bytes([14, 72, 128], false) < one);
+        assert!(bytes([25, 40, 72], false) < one);
+        assert!(bytes([25, 72, 128], true) > one);
+    }
+}

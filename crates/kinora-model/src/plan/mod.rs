@@ -1,0 +1,188 @@
+//! What a clip will cost, told before work begins: bytes and arithmetic of every stage.
+
+mod memory;
+
+use crate::flops;
+use crate::generate::{Configs, Settings, Stage};
+use crate::vae::{Decoding, decode_peak_bytes};
+use crate::{Error, Result};
+
+/// What one stage costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StageCost {
+    /// The stage.
+    pub stage: Stage,
+    /// Multiplications and additions.
+    pub flop: f64,
+    /// The most bytes its activations take, on top of the weights.
+    pub activation_bytes: usize,
+}
+
+/// What a clip costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// All networks together; they stay in memory throughout.
+    pub weights_bytes: usize,
+    /// In the order of the work.
+    pub stages: [StageCost; 4],
+    /// How the frames come out of their latents.
+    pub decoding: Decoding,
+}
+
+impl Plan {
+    /// The cost of a clip by networks whose weights take so many bytes.
+    ///
+    /// # Errors
+    /// When the networks do not fit one another, the settings cannot be, or a bounded decode has
+    /// too little room.
+    pub fn new(configs: Configs<'_>, weights_bytes: usize, settings: &Settings) -> Result<Plan> {
+        configs.check()?;
+        settings.check(configs)?;
+        let Configs { clip, vae, unet } = configs;
+        let side = vae.downscale();
+        let (h, w) = (settings.height / side, settings.width / side);
+        let size = [settings.frames, h, w];
+        let branches = if settings.guider.is_active() { 2 } else { 1 };
+        let runs = branches * settings.sampler.evaluations(settings.steps);
+        let cost = |stage, flop, activation_bytes| StageCost {
+            stage,
+            flop,
+            activation_bytes,
+        };
+        Ok(Plan {
+            weights_bytes,
+            stages: [
+                cost(Stage::Look, flops::clip(clip), memory::clip_bytes(clip)),
+                cost(
+                    Stage::Encode,
+                    flops::vae_encode(vae, settings.height, settings.width),
+                    memory::encode_bytes(vae, [h, w]),
+                ),
+                cost(
+                    Stage::Denoise,
+                    runs as f64 * flops::unet(unet, settings.frames, h, w),
+                    memory::denoise_bytes(unet, size, branches, settings.branches_together),
+                ),
+                cost(
+                    Stage::Decode,
+                    flops::vae_decode(vae, settings.frames, h, w),
+                    decode_peak_bytes(vae, size, settings.decoding)?,
+                ),
+            ],
+            decoding: settings.decoding,
+        })
+    }
+
+    /// The plan that fits into so many bytes: a whole decode that does not fit is bounded, which
+    /// gives the same frames a little later.
+    ///
+    /// # Errors
+    /// As [`Plan::new`], and when nothing fits, saying what would.
+    pub fn fitting(
+        configs: Configs<'_>,
+        weights_bytes: usize,
+        settings: &Settings,
+        available_bytes: usize,
+    ) -> Result<Plan> {
+        let attempt = |settings: &Settings| -> Result<Option<Plan>> {
+            let fits = |plan: &Plan| plan.peak_bytes() <= available_bytes;
+            let plan = Plan::new(configs, weights_bytes, settings)?;
+            if fits(&plan) || settings.decoding != Decoding::Whole {
+                return Ok(Some(plan).filter(fits));
+            }
+            let budget_bytes = available_bytes.saturating_sub(weights_bytes);
+            let bounded = Settings {
+                decoding: Decoding::Bounded { budget_bytes },
+                ..settings.clone()
+            };
+            // What is wrong with the settings was said above; what is left is too little room.
+            Ok(Plan::new(configs, weights_bytes, &bounded)
+                .ok()
+                .filter(fits))
+        };
+        if let Some(plan) = attempt(settings)? {
+            return Ok(plan);
+        }
+        let needed = Plan::new(configs, weights_bytes, settings)?.peak_bytes();
+        let remedy = smaller(settings, configs.vae.downscale())
+            .find(|(_, settings)| matches!(attempt(settings), Ok(Some(_))))
+            .map_or_else(
+                || {
+                    format!(
+                        "the weights alone take {}; free some memory, or take weights in 16 bits",
+                        gib(weights_bytes)
+                    )
+                },
+                |(change, _)| format!("{change} would fit"),
+            );
+        Err(Error::argument(
+            "memory",
+            format!(
+                "this clip needs {}, {} are free; {remedy}",
+                gib(needed),
+                gib(available_bytes)
+            ),
+        ))
+    }
+
+    /// The most bytes held at any time.
+    pub fn peak_bytes(&self) -> usize {
+        let activations = self.stages.iter().map(|cost| cost.activation_bytes).max();
+        self.weights_bytes + activations.unwrap_or(0)
+    }
+
+    /// All multiplications and additions.
+    pub fn flop(&self) -> f64 {
+        self.stages.iter().map(|cost| cost.flop).sum()
+    }
+
+    /// How long the work takes at so many multiplications and additions a second.
+    pub fn seconds_at(&self, flop_per_second: f64) -> f64 {
+        self.flop() / flop_per_second
+    }
+}
+
+/// Cheaper settings, the least change first, each with what was changed.
+fn smaller(settings: &Settings, side: usize) -> impl Iterator<Item = (String, Settings)> {
+    let in_turn = settings.branches_together.then(|| {
+        let settings = Settings {
+            branches_together: false,
+            ..settings.clone()
+        };
+        (
+            "one branch of guidance after the other".to_owned(),
+            settings,
+        )
+    });
+    let base = Settings {
+        branches_together: false,
+        ..settings.clone()
+    };
+    let (all, width, height) = (base.frames, base.width, base.height);
+    let few = base.clone();
+    let fewer = (1..all).rev().map(move |frames| {
+        let settings = Settings {
+            frames,
+            ..few.clone()
+        };
+        (format!("{frames} frames"), settings)
+    });
+    let smaller = (1..16).rev().map(move |sixteenths| {
+        // Multiples of 64 keep every level of the networks even.
+        let grid = side.max(64);
+        let shrunk = |length: usize| (length * sixteenths / 16 / grid).max(1) * grid;
+        let settings = Settings {
+            width: shrunk(width).min(width),
+            height: shrunk(height).min(height),
+            ..base.clone()
+        };
+        let text = format!("{}×{}", settings.width, settings.height);
+        (text, settings)
+    });
+    in_turn.into_iter().chain(fewer).chain(smaller)
+}
+
+/// Bytes in words.
+fn gib(bytes: usize) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}

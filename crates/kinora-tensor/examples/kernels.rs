@@ -1,0 +1,262 @@
+//! How fast the hot operations run: `cargo run --release -p kinora-tensor --example kernels [WORD]`.
+//!
+//! Prints, for every operation whose name contains WORD, the median time, the rate and its share of
+//! the multiply-add peak measured first on the same cores. A convolution's rate counts the
+//! operations of its definition, so an algorithm that needs fewer can pass the peak.
+
+use kinora_tensor::ops::{self, Activation, Conv2d};
+use kinora_tensor::testing::numbers;
+use kinora_tensor::{Result, Tensor};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+type Work = Box<dyn Fn() -> Result<Tensor>>;
+
+/// One measured operation.
+struct Case {
+    name: String,
+    /// Multiplications and additions of the definition; 0 where bytes are what counts.
+    operations: f64,
+    /// Bytes of all operands and results, each counted once.
+    bytes: f64,
+    work: Work,
+}
+
+fn main() -> Result<()> {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    let peak = peak_per_sec();
+    println!(
+        "{:<52} {:>9} {:>9} {:>8}",
+        "operation", "ms", "GFLOP/s", "of peak"
+    );
+    println!(
+        "{:<52} {:>9} {:>9.1} {:>8}",
+        "multiply-add peak",
+        "",
+        peak * 1e-9,
+        "1.00"
+    );
+    for case in cases().iter().filter(|case| case.name.contains(&word)) {
+        let secs = median_secs(&case.work)?;
+        print!("{:<52} {:>9.3}", case.name, secs * 1e3);
+        if case.operations > 0.0 {
+            let rate = case.operations / secs;
+            println!(" {:>9.1} {:>8.2}", rate * 1e-9, rate / peak);
+        } else {
+            println!(" {:>9.1} GB/s", case.bytes / secs * 1e-9);
+        }
+    }
+    Ok(())
+}
+
+/// The median of at least 5 runs and at most about a second of them, after one to warm up.
+fn median_secs(work: &Work) -> Result<f64> {
+    black_box(work()?);
+    let mut secs = Vec::new();
+    let begin = Instant::now();
+    while secs.len() < 5 || (begin.elapsed() < Duration::from_secs(1) && secs.len() < 200) {
+        let start = Instant::now();
+        black_box(work()?);
+        secs.push(start.elapsed().as_secs_f64());
+    }
+    secs.sort_by(f64::total_cmp);
+    Ok(secs[secs.len() / 2])
+}
+
+/// Independent multiply-adds in registers on every core: what no kernel can pass.
+fn peak_per_sec() -> f64 {
+    const CHAINS: usize = 10;
+    const LANES: usize = 16;
+    const STEPS: usize = 4_000_000;
+    let chains = |seed: f32| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let mut sums = [[seed; LANES]; CHAINS];
+                for _ in 0..STEPS {
+                    for sum in &mut sums {
+                        for lane in sum {
+                            *lane = lane.mul_add(0.999, 0.001);
+                        }
+                    }
+                }
+                sums.iter().flatten().sum::<f32>()
+            },
+        )
+    };
+    let cores = rayon::current_num_threads();
+    let once = || {
+        let start = Instant::now();
+        black_box(rayon::broadcast(|context| chains(context.index() as f32)));
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
+    (2 * CHAINS * LANES * STEPS * cores) as f64 / best
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = vec![linear(2048, 2048, 2048), linear(5760, 320, 2560)];
+    // [n, h, w, i, o] of the UNet at 320×576, then of the image autoencoder.
+    for extents in [
+        [2, 40, 72, 320, 320],
+        [2, 20, 36, 640, 640],
+        [2, 10, 18, 1280, 1280],
+        [2, 5, 9, 1280, 1280],
+        [2, 10, 18, 2560, 1280],
+        [2, 40, 72, 8, 320],
+        [2, 40, 72, 320, 4],
+        [1, 128, 128, 128, 128],
+        [1, 64, 64, 512, 512],
+        [1, 256, 256, 128, 3],
+        [4, 32, 32, 32, 32],
+        [4, 16, 16, 64, 64],
+    ] {
+        cases.push(conv(extents, Conv2d::same(), false));
+    }
+    cases.push(conv([2, 40, 72, 320, 320], Conv2d::down(), false));
+    cases.push(conv([2, 40, 72, 320, 320], Conv2d::same(), true));
+    cases.push(conv([2, 10, 18, 1280, 1280], Conv2d::same(), true));
+    cases.push(conv([2, 40, 72, 320, 320], Conv2d::down(), true));
+    for (extents, o) in [
+        ([1, 14, 2880, 320], 320),
+        ([1, 14, 720, 640], 640),
+        ([1, 14, 180, 1280], 1280),
+        ([1, 8, 16384, 128], 128),
+    ] {
+        cases.push(time_conv(extents, o, false));
+    }
+    cases.push(time_conv([1, 14, 2880, 320], 320, true));
+    for (dims, backward) in [
+        ([2, 40, 72, 320], false),
+        ([14, 40, 72, 320], false),
+        ([1, 256, 256, 128], false),
+        ([2, 40, 72, 320], true),
+    ] {
+        cases.push(group_norm(dims, backward));
+    }
+    cases.push(layer_norm([5760, 320], false));
+    cases.push(layer_norm([5760, 320], true));
+    cases.push(upsample([2, 40, 72, 320]));
+    cases
+}
+
+/// `y` alone, or the gradients of everything tracked behind it.
+fn finish(y: Tensor, backward: bool) -> Result<Tensor> {
+    if backward {
+        black_box(y.clone().backward()?);
+    }
+    Ok(y)
+}
+
+fn tracked_if(backward: bool, tensors: Vec<Tensor>) -> Vec<Tensor> {
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|t| if backward { t.tracked() } else { t })
+        .collect()
+}
+
+fn direction(backward: bool) -> &'static str {
+    if backward {
+        "forward+backward"
+    } else {
+        "forward"
+    }
+}
+
+fn linear(rows: usize, i: usize, o: usize) -> Case {
+    let (x, w) = (numbers([rows, i], 1), numbers([o, i], 2));
+    Case {
+        name: format!("linear {rows} {i}→{o}"),
+        operations: 2.0 * (rows * i * o) as f64,
+        bytes: 0.0,
+        work: Box::new(move || ops::linear(&x, &w, None)),
+    }
+}
+
+fn conv([n, h, w, i, o]: [usize; 5], how: Conv2d, backward: bool) -> Case {
+    let x = numbers([n, h, w, i], 1);
+    let operands = tracked_if(backward, vec![x, numbers([o, 3, 3, i], 2), numbers([o], 3)]);
+    let places = n * h.div_ceil(how.stride) * w.div_ceil(how.stride);
+    let passes = if backward { 3.0 } else { 1.0 };
+    Case {
+        name: format!(
+            "conv 3×3/{} {n}×{h}×{w} {i}→{o} {}",
+            how.stride,
+            direction(backward)
+        ),
+        operations: passes * 18.0 * (places * i * o) as f64,
+        bytes: 0.0,
+        work: Box::new(move || {
+            let [x, w, b] = &operands[..] else {
+                unreachable!("three operands")
+            };
+            finish(ops::conv2d(x, w, Some(b), how)?, backward)
+        }),
+    }
+}
+
+fn time_conv([b, t, s, i]: [usize; 4], o: usize, backward: bool) -> Case {
+    let x = numbers([b, t, s, i], 1);
+    let operands = tracked_if(backward, vec![x, numbers([o, 3, i], 2), numbers([o], 3)]);
+    let passes = if backward { 3.0 } else { 1.0 };
+    Case {
+        name: format!("time conv {b}×{t}×{s} {i}→{o} {}", direction(backward)),
+        operations: passes * 6.0 * (b * t * s * i * o) as f64,
+        bytes: 0.0,
+        work: Box::new(move || {
+            let [x, w, b] = &operands[..] else {
+                unreachable!("three operands")
+            };
+            finish(ops::time_conv(x, w, Some(b))?, backward)
+        }),
+    }
+}
+
+fn group_norm(dims: [usize; 4], backward: bool) -> Case {
+    let c = dims[3];
+    let x = numbers(dims, 1);
+    let bytes = x.elements() as f64 * if backward { 20.0 } else { 8.0 };
+    let operands = tracked_if(backward, vec![x, numbers([c], 2), numbers([c], 3)]);
+    Case {
+        name: format!("group norm + SiLU {dims:?} {}", direction(backward)),
+        operations: 0.0,
+        bytes,
+        work: Box::new(move || {
+            let [x, gamma, beta] = &operands[..] else {
+                unreachable!("three operands")
+            };
+            finish(
+                ops::group_norm(x, gamma, beta, 32, 1e-5, Activation::Silu)?,
+                backward,
+            )
+        }),
+    }
+}
+
+fn layer_norm(dims: [usize; 2], backward: bool) -> Case {
+    let c = dims[1];
+    let x = numbers(dims, 1);
+    let bytes = x.elements() as f64 * if backward { 20.0 } else { 8.0 };
+    let operands = tracked_if(backward, vec![x, numbers([c], 2), numbers([c], 3)]);
+    Case {
+        name: format!("layer norm {dims:?} {}", direction(backward)),
+        operations: 0.0,
+        bytes,
+        work: Box::new(move || {
+            let [x, gamma, beta] = &operands[..] else {
+                unreachable!("three operands")
+            };
+            finish(ops::layer_norm(x, gamma, beta, 1e-5)?, backward)
+        }),
+    }
+}
+
+fn upsample(dims: [usize; 4]) -> Case {
+    let x = numbers(dims, 1);
+    Case {
+        name: format!("upsample {dims:?}"),
+        operations: 0.0,
+        bytes: x.elements() as f64 * 20.0,
+        work: Box::new(move || ops::upsample_nearest(&x)),
+    }
+}

@@ -1,0 +1,324 @@
+//! A run that is interrupted and goes on ends with the numbers of one that never stopped, to the bit.
+
+use kinora_media::{FootageOptions, Fps, render_footage};
+use kinora_train::{Config, Error, Event, Outcome, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const AUTOENCODER: &str = r#"
+seed = 5
+
+[model]
+kind = "autoencoder"
+temporal = true
+block_out_channels = [32, 32]
+norm_groups = 32
+layers_per_block = 1
+latent_channels = 4
+crop_px = 16
+l1_weight = 1.0
+l2_weight = 0.5
+kl_weight = 1e-5
+
+[data]
+width = 24
+height = 16
+frames = 2
+max_fps = 8
+strides = [1]
+disk_gb = 1.0
+mirror = true
+held_out = 1
+
+[start]
+
+[optimiser]
+trainable = ["*"]
+learning_rate = 1e-3
+warm_up_steps = 3
+decay = { law = "cosine", last_share = 0.1 }
+beta1 = 0.9
+beta2 = 0.99
+epsilon = 1e-8
+weight_decay = 0.01
+clip_norm = 1.0
+
+[average]
+decay = 0.99
+
+[run]
+steps = 5
+batch = 2
+accumulate = 2
+recompute = false
+report_every = 2
+checkpoint_every = 3
+keep_checkpoints = 2
+sample_every = 5
+"#;
+
+const IMAGE_TO_VIDEO_MODEL: &str = r#"
+[model]
+kind = "image_to_video"
+autoencoder = "../autoencoder"
+keep_latents = true
+noise = { mean = 0.0, std = 1.4 }
+still_noise = { mean = -3.0, std = 0.5 }
+condition_dropout = 0.1
+
+[model.unet]
+block_out_channels = [32, 32]
+layers_per_block = 1
+attention = [false, true]
+attention_heads = [1, 1]
+addition_time_embed_dim = 8
+
+[model.image_encoder]
+image_size = 32
+patch_size = 16
+hidden_size = 8
+intermediate_size = 16
+layers = 1
+attention_heads = 1
+projection_dim = 8
+"#;
+
+/// The autoencoder's configuration with the other model in its place.
+fn image_to_video() -> String {
+    let from = AUTOENCODER.find("[model]").expect("a model");
+    let to = AUTOENCODER.find("[data]").expect("data");
+    let sampling =
+        "sampling = { steps = 2, guidance_min = 1.0, guidance_max = 2.0, noise_aug = 0.02 }";
+    format!(
+        "{}{IMAGE_TO_VIDEO_MODEL}{}{sampling}\n",
+        &AUTOENCODER[..from],
+        &AUTOENCODER[to..]
+    )
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with three small videos.
+    fn new() -> Place {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = FootageOptions {
+            videos: 3,
+            width: 24,
+            height: 16,
+            fps: Fps::whole(8).expect("not zero"),
+            shot_secs: 0.7,
+            ..FootageOptions::default()
+        };
+        render_footage(&folder.path().join("videos"), &options, &mut |_, _| {}).expect("footage");
+        Place { folder }
+    }
+
+    fn run_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Trains in the folder `name`, stopping after the step `last` where one is given.
+    fn train(&self, config: &str, name: &str, last: Option<u64>) -> Result<Outcome, Error> {
+        let config = Config::parse(Path::new("test.toml"), config)?;
+        let stop = AtomicBool::new(false);
+        let videos = self.folder.path().join("videos");
+        run(
+            &config,
+            &videos,
+            &self.run_folder(name),
+            &stop,
+            &mut |event| {
+                if let Event::Step { step, .. } = event
+                    && Some(step) == last
+                {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            },
+        )
+    }
+}
+
+/// Every file of a finished model by its name in the folder.
+fn model_files(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![run.join("model")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).expect("a model folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path
+                    .strip_prefix(run)
+                    .expect("inside")
+                    .display()
+                    .to_string();
+                found.push((name, fs::read(&path).expect("a file")));
+            }
+        }
+    }
+    found.sort();
+    assert!(found.iter().any(|(name, _)| name.ends_with(".safetensors")));
+    found
+}
+
+/// The log without what the clock put there.
+fn log_numbers(run: &Path) -> Vec<(u64, f64, f64, f64)> {
+    let lines = kinora_train::log::Log::read(&run.join("log.jsonl")).expect("a log");
+    let numbers = lines.iter();
+    numbers
+        .map(|line| (line.step, line.loss, line.learning_rate, line.gradient_norm))
+        .collect()
+}
+
+fn assert_same_run(place: &Place, one: &str, other: &str) {
+    let (one, other) = (place.run_folder(one), place.run_folder(other));
+    assert_eq!(log_numbers(&one), log_numbers(&other));
+    let (files, others) = (model_files(&one), model_files(&other));
+    let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
+        files.iter().map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(names(&files), names(&others));
+    for ((name, one), (_, other)) in files.iter().zip(&others) {
+        assert!(one == other, "{name} differs");
+    }
+}
+
+#[test]
+fn stopping_and_resuming_changes_no_bit() -> Result<(), Error> {
+    let place = Place::new();
+    place.train(AUTOENCODER, "autoencoder", None)?;
+    assert!(matches!(
+        place.train(AUTOENCODER, "again", Some(2))?,
+        Outcome::Stopped(_)
+    ));
+    // Killed after its third step, past the checkpoint of the second: a line too many in the log,
+    // the last one cut, and a checkpoint half written.
+    let again = place.run_folder("again");
+    let log = again.join("log.jsonl");
+    let mut text = fs::read_to_string(&log).expect("a log");
+    text.push_str(&text.clone().replace("\"step\":2", "\"step\":3"));
+    text.push_str("{\"step\":4,\"lo");
+    fs::write(&log, text).expect("the log");
+    fs::create_dir(again.join("checkpoints/step-00000003.unfinished")).expect("a folder");
+    assert!(matches!(
+        place.train(AUTOENCODER, "again", Some(4))?,
+        Outcome::Stopped(_)
+    ));
+    assert!(matches!(
+        place.train(AUTOENCODER, "again", None)?,
+        Outcome::Finished(_)
+    ));
+    assert_same_run(&place, "autoencoder", "again");
+
+    let config = image_to_video();
+    place.train(&config, "whole", None)?;
+    assert!(matches!(
+        place.train(&config, "parts", Some(1))?,
+        Outcome::Stopped(_)
+    ));
+    assert!(matches!(
+        place.train(&config, "parts", None)?,
+        Outcome::Finished(_)
+    ));
+    assert_same_run(&place, "whole", "parts");
+
+    // Computing blocks again on the way back adds gradients in another order, and changes no more.
+    let again = config.replace("recompute = false", "recompute = true");
+    place.train(&again, "recomputed", None)?;
+    let numbers = |run: &str| log_numbers(&place.run_folder(run));
+    for (kept, computed) in numbers("whole").iter().zip(numbers("recomputed")) {
+        assert_eq!(kept.0, computed.0);
+        assert!(
+            (kept.1 - computed.1).abs() <= 1e-5 * kept.1,
+            "{kept:?} {computed:?}"
+        );
+        assert!(
+            (kept.3 - computed.3).abs() <= 1e-5 * kept.3,
+            "{kept:?} {computed:?}"
+        );
+    }
+    refuses_what_does_not_fit(&place, &config);
+    starts_from_others(&place, &config)
+}
+
+fn refuses_what_does_not_fit(place: &Place, config: &str) {
+    let text = |config: &str| {
+        let error = place.train(config, "parts", None).expect_err("refused");
+        error.to_string()
+    };
+    let found = text(&config.replace("learning_rate = 1e-3", "learning_rate = 2e-3"));
+    assert!(
+        found.contains("optimiser.learning_rate: the checkpoint was made with 0.001"),
+        "{found}"
+    );
+    let found = text(&config.replace("strides = [1]", "strides = [2]"));
+    assert!(found.contains("data.strides"), "{found}");
+    let lost = config.replace("../autoencoder", "../nowhere");
+    let found = place
+        .train(&lost, "lost", None)
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        found.contains("nowhere: expected a finished autoencoder"),
+        "{found}"
+    );
+    let slip = config.replace("trainable = [\"*\"]", "trainable = [\"unet.conv_inn.*\"]");
+    let found = place
+        .train(&slip, "slip", None)
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        found.contains("`unet.conv_inn.*` names no weight"),
+        "{found}"
+    );
+}
+
+fn starts_from_others(place: &Place, config: &str) -> Result<(), Error> {
+    let start =
+        |key: &str, from: &str| config.replace("[start]", &format!("[start]\n{key} = \"{from}\""));
+    // Nothing but the time embedding is trained, from a finished model: all else stays as it was.
+    let only = start("initialise_from", "../whole/model").replace(
+        "trainable = [\"*\"]",
+        "trainable = [\"unet.time_embedding.*\"]",
+    );
+    place.train(&only, "initialised", None)?;
+    let (before, after) = (place.run_folder("whole"), place.run_folder("initialised"));
+    let changed = changed_weights(&before, &after);
+    assert!(!changed.is_empty());
+    assert!(
+        changed
+            .iter()
+            .all(|name| name.starts_with("time_embedding.")),
+        "{changed:?}"
+    );
+    let continued = start("continue_from", "../whole");
+    place.train(&continued, "continued", None)?;
+    assert!(!changed_weights(&before, &place.run_folder("continued")).is_empty());
+    Ok(())
+}
+
+/// Names of the denoiser's weights that differ between two runs.
+fn changed_weights(one: &Path, other: &Path) -> Vec<String> {
+    let read = |run: &Path| {
+        fs::read(run.join("model/unet/diffusion_pytorch_model.safetensors")).expect("weights")
+    };
+    let (one, other) = (read(one), read(other));
+    let one = safetensors::SafeTensors::deserialize(&one).expect("a weights file");
+    let other = safetensors::SafeTensors::deserialize(&other).expect("a weights file");
+    let differs = |name: &&str| {
+        one.tensor(name).expect("its own").data() != other.tensor(name).expect("the same").data()
+    };
+    let mut names: Vec<String> = one
+        .names()
+        .into_iter()
+        .filter(differs)
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
