@@ -9,6 +9,8 @@ mod fps;
 mod image;
 mod loader;
 mod metadata;
+mod shard;
+mod table;
 mod unfinished;
 mod video;
 mod writer;
@@ -23,5 +25,6 @@ pub use crate::loader::{
     CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
-pub use crate::video::{Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
+pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
+pub use crate::video::{AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
 pub use crate::writer::Writer;

@@ -3,11 +3,13 @@
 //! ffmpeg does the decoding, as a child process and not as a library: a hostile file can then end a
 //! child but not this program, and a time limit is a limit.
 
+mod analysis;
 mod probe;
 mod process;
 mod reader;
 mod times;
 
+pub use analysis::AnalysisFrame;
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
 pub(crate) use process::{Process, file_url, split};
 pub use reader::{Frame, ReadOptions, Reader};

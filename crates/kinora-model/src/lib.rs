@@ -10,6 +10,7 @@ pub mod weights;
 pub mod layers;
 
 pub mod clip;
+pub mod judges;
 pub mod unet;
 pub mod vae;
 

@@ -1,0 +1,1 @@
+//! What a curation does, as a TOML file in which no unknown key is let pass.

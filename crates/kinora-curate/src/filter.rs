@@ -1,0 +1,1 @@
+//! Thresholds that decide what stays (paper, §3.3, App. E.2.2).

@@ -1,0 +1,1 @@
+//! Dense optical flow by Farnebäck's polynomial expansion (paper, App. C).

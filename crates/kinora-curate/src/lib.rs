@@ -1,0 +1,25 @@
+//! A folder of long videos becomes a table of clips that can be cut: shots, motion, text, what CLIP
+//! and captioners say of each, kept as columns; thresholds decide later what stays.
+
+mod error;
+
+pub mod cuts;
+
+pub mod clipping;
+
+pub mod flow;
+pub mod motion;
+
+pub mod text_area;
+
+pub mod scores;
+
+pub mod captions;
+
+pub mod annotate;
+pub mod config;
+
+pub mod filter;
+pub mod report;
+
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! What became of the videos, as one page to look at.

@@ -1,0 +1,1 @@
+//! What CLIP says of a clip: embeddings, likeness to captions, aesthetics (paper, §3.1, App. C).

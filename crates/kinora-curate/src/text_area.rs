@@ -1,0 +1,1 @@
+//! How much of a picture is written text (paper, App. C, Fig. 15).

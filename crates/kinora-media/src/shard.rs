@@ -1,0 +1,1 @@
+//! Clips with captions and scores in tar files, as WebDataset has them, and an index.
