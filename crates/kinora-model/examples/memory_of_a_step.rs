@@ -12,10 +12,10 @@ use kinora_model::unet::UNet;
 use kinora_tensor::testing::numbers;
 use kinora_tensor::{Tensor, no_grad};
 
-/// The most memory this process has held so far, in MiB, as Linux tells it.
-fn peak_mib() -> f64 {
+/// The memory this process holds (`VmRSS:`) or has held at most (`VmHWM:`), in MiB, as Linux tells it.
+fn held_mib(what: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }
@@ -30,8 +30,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let preset = Preset::named("svd").ok_or("no preset")?;
     let (clip, vae, mut unet) = (preset.image_encoder(), preset.vae(), preset.unet());
-    for wide in &mut unet.block_out_channels {
+    for (wide, heads) in unet
+        .block_out_channels
+        .iter_mut()
+        .zip(&mut unet.num_attention_heads)
+    {
         *wide = *wide * channels / 320;
+        *heads = *wide / 64;
     }
     let configs = Configs {
         clip: &clip,
@@ -49,7 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let network = UNet::new(&Source::fresh(1), &unet)?;
     Tensor::release_scratch_memory();
-    let before = peak_mib();
+    std::fs::write("/proc/self/clear_refs", "5")?; // the peak begins anew
+    let before = held_mib("VmRSS:");
     let (h, w) = (height / 8, width / 8);
     no_grad(|| -> kinora_model::Result<()> {
         let (context, still) = (numbers([1, 1, 1024], 1), numbers([1, 1, h, w, 4], 2));
@@ -61,7 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     println!(
         "planned {planned_mib} MiB, took {:.0} MiB",
-        peak_mib() - before
+        held_mib("VmHWM:") - before
     );
     Ok(())
 }

@@ -67,8 +67,7 @@ pub fn tensor_from_rgb8(bytes: &[u8], extents: [usize; 3]) -> Result<Tensor> {
             ),
         ));
     }
-    // In two roundings, as PyTorch does, so that the values are the same to the last bit.
-    let table: Vec<f32> = (0..=255).map(|v| 2.0 * (v as f32 / 255.0) - 1.0).collect();
+    let table = values_of_bytes();
     let values = bytes.iter().map(|v| table[usize::from(*v)]).collect();
     let [n, h, w] = extents;
     Ok(Tensor::from_vec(values, [n, h, w, 3])?)
@@ -96,6 +95,12 @@ pub fn rgb8_from_tensor(frames: &Tensor) -> Result<Vec<u8>> {
     let unit = frames01_from_tensor(frames)?;
     let byte = |v: &f32| (v * 255.0).round_ties_even() as u8;
     Ok(unit.as_f32()?.iter().map(byte).collect())
+}
+
+/// The value from −1 to 1 of every byte.
+pub(crate) fn values_of_bytes() -> [f32; 256] {
+    // In two roundings, as PyTorch does, so that the values are the same to the last bit.
+    std::array::from_fn(|byte| 2.0 * (byte as f32 / 255.0) - 1.0)
 }
 
 /// 3 · the product of the extents, unless that is more than there can be.

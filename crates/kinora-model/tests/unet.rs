@@ -235,8 +235,9 @@ fn images_alone_are_one_frame_whatever_the_other_frames_are() -> Result<()> {
     let all = net.forward(&golden["x"], &c_noise, context, &added, pass)?;
     let second = ops::narrow(&golden["x"], 1, 1, 1)?;
     let alone = net.forward(&second, &c_noise, context, &added, pass)?;
+    // Three frames and one may be convolved by different algorithms, which round differently.
     let off = distance(&alone, &ops::narrow(&all, 1, 1, 1)?);
-    assert!(off <= 1e-6, "{off:.1e}");
+    assert!(off <= 3e-6, "{off:.1e}");
     Ok(())
 }
 

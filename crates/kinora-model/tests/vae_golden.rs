@@ -11,8 +11,10 @@ use kinora_tensor::{Tensor, ops};
 
 /// Met with room to spare by plain convolutions; fast ones round more.
 const TOLERANCE: f64 = 1e-5;
-/// One derivative with respect to a mix factor is a sum that nearly cancels.
-const GRADIENT_TOLERANCE: f64 = 1e-4;
+const GRADIENT_TOLERANCE: f64 = 2e-5;
+/// The derivative with respect to a mix factor is one number, a sum over a whole array that nearly
+/// cancels: what is left of it magnifies the rounding of its terms.
+const MIX_FACTOR_TOLERANCE: f64 = 3e-4;
 
 fn open(name: &str) -> (Vae, Params, Golden) {
     let part = open_vae(fixture(&format!("vae/{name}")), &Opening::default()).unwrap();
@@ -97,7 +99,12 @@ fn check_gradients(
         let expected = golden.get(name);
         assert_eq!(found.dims(), expected.dims(), "{name}");
         let distance = relative_l2(&found.to_vec(), &expected.to_vec());
-        assert!(distance <= GRADIENT_TOLERANCE, "{name}: {distance:.2e}");
+        let most = if name.ends_with("mix_factor") {
+            MIX_FACTOR_TOLERANCE
+        } else {
+            GRADIENT_TOLERANCE
+        };
+        assert!(distance <= most, "{name}: {distance:.2e}");
     };
     let (_, last) = input.split_once('.').unwrap();
     close(&x, &format!("{prefix}{last}"));

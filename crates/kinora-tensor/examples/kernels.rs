@@ -6,7 +6,7 @@
 
 use kinora_tensor::ops::{self, Activation, Conv2d};
 use kinora_tensor::testing::numbers;
-use kinora_tensor::{Result, Tensor};
+use kinora_tensor::{Result, Tensor, machine};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ struct Case {
 
 fn main() -> Result<()> {
     let word = std::env::args().nth(1).unwrap_or_default();
-    let peak = peak_per_sec();
+    let peak = machine::multiply_add_gflops(5) * 1e9;
     println!(
         "{:<52} {:>9} {:>9} {:>8}",
         "operation", "ms", "GFLOP/s", "of peak"
@@ -61,37 +61,6 @@ fn median_secs(work: &Work) -> Result<f64> {
     }
     secs.sort_by(f64::total_cmp);
     Ok(secs[secs.len() / 2])
-}
-
-/// Independent multiply-adds in registers on every core: what no kernel can pass.
-fn peak_per_sec() -> f64 {
-    const CHAINS: usize = 10;
-    const LANES: usize = 16;
-    const STEPS: usize = 4_000_000;
-    let chains = |seed: f32| {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let mut sums = [[seed; LANES]; CHAINS];
-                for _ in 0..STEPS {
-                    for sum in &mut sums {
-                        for lane in sum {
-                            *lane = lane.mul_add(0.999, 0.001);
-                        }
-                    }
-                }
-                sums.iter().flatten().sum::<f32>()
-            },
-        )
-    };
-    let cores = rayon::current_num_threads();
-    let once = || {
-        let start = Instant::now();
-        black_box(rayon::broadcast(|context| chains(context.index() as f32)));
-        start.elapsed().as_secs_f64()
-    };
-    let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
-    (2 * CHAINS * LANES * STEPS * cores) as f64 / best
 }
 
 fn cases() -> Vec<Case> {

@@ -3,6 +3,7 @@
 use crate::grad::Derivative;
 use crate::storage::{self, Buffer, Mapped, Values};
 use crate::{DType, Device, Error, Gradients, Result, Shape, grad};
+use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt as _;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -232,8 +233,8 @@ impl Tensor {
         let end = start + out.len();
         match &*self.node.values {
             Values::F32(values) => out.copy_from_slice(&values[start..end]),
-            Values::F16(values) => widen(&values[start..end], out, f16::to_f32),
-            Values::BF16(values) => widen(&values[start..end], out, bf16::to_f32),
+            Values::F16(values) => widen(&values[start..end], out),
+            Values::BF16(values) => widen(&values[start..end], out),
         }
     }
 
@@ -360,15 +361,18 @@ fn check_length(shape: &Shape, found: usize) -> Result<()> {
     })
 }
 
-fn widen<T: Copy + Sync>(values: &[T], out: &mut [f32], to_f32: impl Fn(T) -> f32 + Sync) {
+/// Whole slices at a time, for which `half` has vector instructions.
+fn widen<T: Sync>(values: &[T], out: &mut [f32])
+where
+    [T]: HalfFloatSliceExt,
+{
     const BLOCK: usize = 1 << 16;
+    if values.len() <= BLOCK {
+        return values.convert_to_f32_slice(out);
+    }
     out.par_chunks_mut(BLOCK)
         .zip(values.par_chunks(BLOCK))
-        .for_each(|(out, values)| {
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = to_f32(*value);
-            }
-        });
+        .for_each(|(out, values)| values.convert_to_f32_slice(out));
 }
 
 impl std::fmt::Debug for Tensor {

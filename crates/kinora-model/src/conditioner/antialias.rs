@@ -23,8 +23,7 @@ pub fn antialiased(picture: Picture<'_>, size: usize) -> Result<Tensor> {
     let (height, width) = (picture.height(), picture.width());
     let across = taps(width, size);
     let down = taps(height, size);
-    let source = pixels::tensor_from_rgb8(picture.bytes(), [1, height, width])?;
-    let narrowed = resize_rows(source.as_f32()?, width, &across);
+    let narrowed = resize_rows(picture.bytes(), width, &across);
     Tensor::from_vec(
         resize_columns(&narrowed, 3 * size, &down),
         [1, size, size, 3],
@@ -99,17 +98,19 @@ fn cubic(t: f32) -> [f32; 4] {
     [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
 }
 
-/// Rows of `width` pixels become rows of as many as there are taps.
-fn resize_rows(values: &[f32], width: usize, taps: &[Taps]) -> Vec<f32> {
-    let mut out = vec![0.0; values.len() / width * taps.len()];
+/// Rows of `width` pixels become rows of as many values as there are taps. The bytes become values
+/// on the way: a photograph's would be four times its size, and most of it is dropped here.
+fn resize_rows(bytes: &[u8], width: usize, taps: &[Taps]) -> Vec<f32> {
+    let values = pixels::values_of_bytes();
+    let mut out = vec![0.0; bytes.len() / width * taps.len()];
     out.par_chunks_mut(3 * taps.len())
-        .zip(values.par_chunks(3 * width))
+        .zip(bytes.par_chunks(3 * width))
         .for_each(|(out, row)| {
             for (pixel, taps) in out.chunks_exact_mut(3).zip(taps) {
                 let places = row[3 * taps.first..].chunks_exact(3);
                 for (weight, place) in taps.weights.iter().zip(places) {
-                    for (out, value) in pixel.iter_mut().zip(place) {
-                        *out += weight * value;
+                    for (out, byte) in pixel.iter_mut().zip(place) {
+                        *out += weight * values[usize::from(*byte)];
                     }
                 }
             }

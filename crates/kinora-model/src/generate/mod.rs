@@ -128,8 +128,8 @@ fn decode(
     let clip = match decoding {
         Decoding::Bounded { budget_bytes } => {
             let mut frames = Vec::with_capacity(t);
-            // An observer that stops does it by an error, so the flow never breaks.
-            let _ = vae.decode_bounded(&latents, budget_bytes, |_, frame| {
+            // An observer that stops does it by an error, so the frames never break off.
+            vae.decode_bounded(&latents, budget_bytes, |_, frame| {
                 frames.push(frame);
                 progress.advance(Stage::Decode)?;
                 Ok(ControlFlow::Continue(()))

@@ -1,7 +1,7 @@
 //! Products of matrices so small that they stay in the first-level cache, for loops that have
 //! thousands of them: the large kernels would spend their time getting ready.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 /// A matrix on the left of a product: element (i, k) is `data[i * row + k * column]`.
 #[derive(Clone, Copy)]
@@ -29,72 +29,77 @@ pub(crate) fn multiply<S: Simd>(
     (right, right_stride): (&[f32], usize),
     extents: Extents,
 ) {
-    let (out, _) = S::as_mut_simd_f32s(out);
-    let (right, _) = S::as_simd_f32s(right);
-    let product = Product {
+    // A call rather than a copy of the loops below at each place that multiplies.
+    simd.vectorize(Product {
+        out,
+        out_stride,
         left,
         right,
-        right_stride: right_stride / S::F32_LANES,
-        out_stride: out_stride / S::F32_LANES,
+        right_stride,
         extents,
-    };
-    let vectors = extents.columns / S::F32_LANES;
-    let mut column = 0;
-    while column < vectors {
-        // Tiles of about twelve vectors of sums keep the multipliers of most processors busy.
-        column += match vectors - column {
-            1 => product.columns::<S, 6, 1>(simd, out, column),
-            2 | 3 => product.columns::<S, 6, 2>(simd, out, column),
-            _ => product.columns::<S, 3, 4>(simd, out, column),
-        };
-    }
+    });
 }
 
-/// A product whose strides count vectors.
-struct Product<'a, V> {
-    left: Left<'a>,
-    right: &'a [V],
-    right_stride: usize,
+struct Product<'a> {
+    out: &'a mut [f32],
     out_stride: usize,
+    left: Left<'a>,
+    right: &'a [f32],
+    right_stride: usize,
     extents: Extents,
 }
 
-impl<V: Copy> Product<'_, V> {
-    /// `C` columns of vectors from number `column` on, in tiles of `R` rows. Gives `C`.
+impl WithSimd for Product<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn columns<S, const R: usize, const C: usize>(
-        &self,
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.out_stride /= S::F32_LANES;
+        self.right_stride /= S::F32_LANES;
+        let vectors = self.extents.columns / S::F32_LANES;
+        let mut column = 0;
+        while column < vectors {
+            // Tiles of about twelve vectors of sums keep the multipliers of most processors busy.
+            column += match vectors - column {
+                1 => self.columns::<S, 6, 1>(simd, column),
+                2 | 3 => self.columns::<S, 6, 2>(simd, column),
+                _ => self.columns::<S, 3, 4>(simd, column),
+            };
+        }
+    }
+}
+
+/// Strides and columns are counted in vectors from here on.
+impl Product<'_> {
+    /// `C` columns from number `column` on, in tiles of `R` rows. Gives `C`.
+    #[inline(always)]
+    fn columns<S: Simd, const R: usize, const C: usize>(
+        &mut self,
         simd: S,
-        out: &mut [V],
         column: usize,
-    ) -> usize
-    where
-        S: Simd<f32s = V>,
-    {
+    ) -> usize {
         let whole = self.extents.rows / R * R;
         for row in (0..whole).step_by(R) {
-            self.tile::<S, R, C>(simd, out, row, column);
+            self.tile::<S, R, C>(simd, row, column);
         }
         for row in whole..self.extents.rows {
-            self.tile::<S, 1, C>(simd, out, row, column);
+            self.tile::<S, 1, C>(simd, row, column);
         }
         C
     }
 
     #[inline(always)]
-    fn tile<S, const R: usize, const C: usize>(
-        &self,
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &mut self,
         simd: S,
-        out: &mut [V],
         row: usize,
         column: usize,
-    ) where
-        S: Simd<f32s = V>,
-    {
+    ) {
         let mut sums = [[simd.splat_f32s(0.0); C]; R];
         let left = &self.left.data[row * self.left.row..];
+        let (right, _) = S::as_simd_f32s(self.right);
         for k in 0..self.extents.terms {
-            let right = &self.right[k * self.right_stride + column..][..C];
+            let right = &right[k * self.right_stride + column..][..C];
             let mut factors = [simd.splat_f32s(0.0); R];
             for r in 0..R {
                 factors[r] = simd.splat_f32s(left[r * self.left.row + k * self.left.column]);
@@ -106,6 +111,7 @@ impl<V: Copy> Product<'_, V> {
                 }
             }
         }
+        let (out, _) = S::as_mut_simd_f32s(self.out);
         for r in 0..R {
             out[(row + r) * self.out_stride + column..][..C].copy_from_slice(&sums[r]);
         }
@@ -146,7 +152,7 @@ pub(crate) fn transpose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulp::{Arch, WithSimd};
+    use pulp::Arch;
 
     struct Multiply<'a>(&'a mut [f32], Left<'a>, &'a [f32], Extents);
 

@@ -5,6 +5,7 @@
 //! all frames competes for a handful of cache lines. A task therefore copies a few neighbouring
 //! places of each frame at once into rows of its own, and works on those.
 
+use super::attention::Buffer;
 use super::small_matmul::{Extents, Left, multiply, transpose};
 use super::softmax::{PAD, largest, vectors, weigh};
 use crate::storage;
@@ -132,16 +133,16 @@ pub(crate) fn forward(inputs: [&[f32]; 3], sizes: Sizes) -> Vec<f32> {
         |(work, brought, made), (task, mut out)| {
             let len = out[0].len();
             for (x, rows) in inputs.iter().zip(&mut brought.0) {
-                sizes.bring(x, task, len, rows);
+                sizes.bring(x, task, len, &mut rows.0);
             }
-            let [out_rows] = &mut made.0;
+            let [Buffer(made)] = &mut made.0;
             Arch::new().dispatch(Forward {
                 work,
                 inputs: brought.each(),
-                out: out_rows,
+                out: made,
                 units: len / sizes.d,
             });
-            sizes.take(out_rows, &mut out);
+            sizes.take(made, &mut out);
         },
     );
     out
@@ -167,16 +168,16 @@ pub(crate) fn backward(inputs: [&[f32]; 4], sizes: Sizes) -> [Vec<f32>; 3] {
         |(work, brought, made), (task, (dq, (dk, dv)))| {
             let len = dq[0].len();
             for (x, rows) in inputs.iter().zip(&mut brought.0) {
-                sizes.bring(x, task, len, rows);
+                sizes.bring(x, task, len, &mut rows.0);
             }
             Arch::new().dispatch(Backward {
                 work,
                 inputs: brought.each(),
-                gradients: made.0.each_mut().map(Vec::as_mut_slice),
+                gradients: made.0.each_mut().map(|rows| &mut rows.0[..]),
                 units: len / sizes.d,
             });
             for (rows, mut out) in made.0.iter().zip([dq, dk, dv]) {
-                sizes.take(rows, &mut out);
+                sizes.take(&rows.0, &mut out);
             }
         },
     );
@@ -185,15 +186,15 @@ pub(crate) fn backward(inputs: [&[f32]; 4], sizes: Sizes) -> [Vec<f32>; 3] {
 
 /// `N` arrays of a task's rows, one for each frame; those beyond the last frame, and the padding of
 /// heads, are zero.
-struct Rows<const N: usize>([Vec<f32>; N]);
+struct Rows<const N: usize>([Buffer; N]);
 
 impl<const N: usize> Rows<N> {
     fn new(sizes: Sizes) -> Self {
-        Rows([(); N].map(|()| vec![0.0; sizes.frames() * sizes.stride()]))
+        Rows([(); N].map(|()| Buffer::zeros(sizes.frames() * sizes.stride())))
     }
 
     fn each(&self) -> [&[f32]; N] {
-        self.0.each_ref().map(Vec::as_slice)
+        self.0.each_ref().map(|rows| &rows.0[..])
     }
 }
 

@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_sees_none_after_it_across_tiles() -> Result<()> {
+        let [q, k, v] = [1, 2, 3].map(|seed| tokens([1, 1100, 6], seed));
+        let y = causal_attention(&q, &k, &v, 2)?;
+        assert_close(&y.to_vec(), &slow(&q, &k, &v, 2, true), 2e-6);
+        let inputs = [1, 2, 3].map(|seed| numbers([1, 600, 4], seed));
+        check_gradients(&inputs, |x| causal_attention(&x[0], &x[1], &x[2], 2));
+        Ok(())
+    }
+
+    #[test]
     fn weights_sum_to_one_however_large_the_scores() -> Result<()> {
         let q = ops::scale(&numbers([1, 200, 8], 1), 1e3)?;
         let y = attention(&q, &q, &Tensor::full(1.0, [1, 200, 8]), 2)?;

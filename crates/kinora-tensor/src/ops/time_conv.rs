@@ -2,6 +2,7 @@
 
 use super::linear::{fill_rows, sum_rows, wide};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
+use crate::cpu::winograd::{AlongTime, Direction, Grid, Weight};
 use crate::{Error, Result, Tensor, storage};
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use std::ops::Range;
 /// When the channels do not agree or kt is even.
 pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let g = Geometry::new(x, w, b)?;
-    let y = g.forward(x.as_f32()?, &wide(w), b.map(wide).as_deref());
+    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("checked") = g.o;
     let (x_kept, w_kept) = (x.clone(), w.clone());
@@ -26,7 +27,7 @@ pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         let dy = dy.as_f32()?;
         let mut parts = vec![None, None];
         if wanted[0] {
-            let dx = g.input_gradient(dy, &wide(&w_kept));
+            let dx = g.input_gradient(dy, &w_kept);
             parts[0] = Some(Tensor::from_vec(dx, x_kept.shape())?);
         }
         if wanted[1] {
@@ -106,11 +107,16 @@ impl Geometry {
         (first + range.start) * self.places..(first + range.end) * self.places
     }
 
-    fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+    fn forward(&self, x: &[f32], w: &Tensor, b: Option<&[f32]>) -> Vec<f32> {
         let mut y = storage::scratch(self.clips * self.frames * self.places * self.o);
+        if let Some(job) = self.minimal(x, w, b, Direction::Forward) {
+            job.run(&mut y);
+            return y;
+        }
         if let Some(b) = b {
             fill_rows(&mut y, b);
         }
+        let w = &wide(w);
         for clip in 0..self.clips {
             for (tap, to, from) in self.taps() {
                 let weight = self.weight(w, tap).t();
@@ -121,22 +127,44 @@ impl Geometry {
         y
     }
 
-    fn input_gradient(&self, dy: &[f32], w: &[f32]) -> Vec<f32> {
+    fn input_gradient(&self, dy: &[f32], w: &Tensor) -> Vec<f32> {
         let mut dx = storage::scratch(self.clips * self.frames * self.places * self.i);
+        if let Some(job) = self.minimal(dy, w, None, Direction::Backward) {
+            job.run(&mut dx);
+            return dx;
+        }
+        let w = &wide(w);
         for clip in 0..self.clips {
             for (tap, to, from) in self.taps() {
                 let accumulate = tap != self.taps / 2;
-                self.add(
-                    &mut dx,
-                    (clip, &from),
-                    dy,
-                    &to,
-                    self.weight(w, tap),
-                    accumulate,
-                );
+                let weight = self.weight(w, tap);
+                self.add(&mut dx, (clip, &from), dy, &to, weight, accumulate);
             }
         }
         dx
+    }
+
+    /// The way with two times fewer multiplications, where it exists and pays.
+    fn minimal<'a>(
+        &self,
+        pixels: &'a [f32],
+        w: &'a Tensor,
+        bias: Option<&'a [f32]>,
+        direction: Direction,
+    ) -> Option<AlongTime<'a>> {
+        let (from, to) = match direction {
+            Direction::Forward => (self.i, self.o),
+            Direction::Backward => (self.o, self.i),
+        };
+        let job = AlongTime {
+            grid: Grid::frames(self.clips, self.frames, self.places),
+            pixels,
+            weight: Weight::new(w, direction),
+            bias,
+            from,
+            to,
+        };
+        (self.taps == 3 && job.pays()).then_some(job)
     }
 
     fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
@@ -222,13 +250,15 @@ mod tests {
     }
 
     /// Clips nobody would choose: extents of x, channels out, taps.
-    const AWKWARD: [(&[usize], usize, usize); 6] = [
+    const AWKWARD: [(&[usize], usize, usize); 7] = [
         (&[1, 1, 1, 1], 1, 3),
         (&[2, 5, 3, 2, 3], 4, 3),
         (&[1, 1, 2, 3], 2, 3),
         (&[2, 2, 3], 2, 3),
         (&[1, 2, 3, 2], 3, 5),
         (&[2, 3, 2, 2], 3, 1),
+        // Enough channels and places for the way with fewer multiplications.
+        (&[1, 8, 7, 33], 34, 3),
     ];
 
     fn operands(dims: &[usize], o: usize, taps: usize) -> [Tensor; 3] {

@@ -481,9 +481,9 @@ mod tests {
                             peak_bytes: 0,
                         };
                         let distance = relative_l2(&decoded(&steps, &latents, &plan), &whole);
-                        // Products over a few dozen pixels add up in another order than those over
-                        // thousands; with bands of a sensible size nothing differs at all.
-                        assert!(distance <= 2e-6, "{plan:?}: {distance:.1e}");
+                        // Bands may be convolved by another algorithm than whole pictures, which
+                        // rounds differently by about 1e-6 in each layer.
+                        assert!(distance <= 4e-6, "{plan:?}: {distance:.1e}");
                     }
                 }
             }

@@ -75,14 +75,14 @@ fn even_block(rows: usize, block: usize) -> usize {
 const TASKS: usize = 32;
 
 /// A buffer of the working thread, given back for reuse.
-struct Buffer(Vec<f32>);
+pub(crate) struct Buffer(pub Vec<f32>);
 
 impl Buffer {
-    fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Buffer(storage::scratch(len))
     }
 
-    fn zeros(len: usize) -> Self {
+    pub(crate) fn zeros(len: usize) -> Self {
         Buffer(storage::zeros(len))
     }
 }

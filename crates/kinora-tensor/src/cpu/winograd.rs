@@ -1,0 +1,276 @@
+//! Three-tap convolutions, along time or over pictures, by Winograd's minimal filtering F(4, 3): two
+//! times fewer multiplications along one axis, four times fewer over two.
+//!
+//! The result is cut into tiles of 4 (or 4×4) places. A block of tiles is taken to the points of the
+//! rule (`rule`, `tiles`); then every pass (`pass`) over 32 channels out takes its share of the weight
+//! there too (`weight`), multiplies point by point (`micro`), and brings its sums back to places. The
+//! weight is transformed where it is used, in cache, once for each block of tiles, so nothing as large
+//! as a transformed weight (four times the weight) is ever stored; a block holds enough tiles to make
+//! that cheap.
+
+mod micro;
+mod pass;
+mod rule;
+mod tiles;
+mod weight;
+
+use crate::storage;
+use micro::{CHANNELS, TILES};
+use pulp::{Arch, Simd};
+use rayon::prelude::*;
+use rule::{POINTS, RESULTS, TAPS};
+pub(crate) use weight::{Direction, Weight};
+
+/// The rule over the two axes of a picture.
+pub(crate) type OverPictures<'a> = Winograd<'a, { POINTS }, { TAPS }, { RESULTS }>;
+/// The rule along one axis: the columns of the grid.
+pub(crate) type AlongTime<'a> = Winograd<'a, 1, 1, 1>;
+
+/// A grid of pixels read and a grid of places written, `outer` times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    outer: usize,
+    from: Axes,
+    to: Axes,
+    /// Rows and columns of zeros before the first.
+    pad: [usize; 2],
+}
+
+/// Rows and columns, and how many pixels lie from one to the next.
+#[derive(Clone, Copy, Debug)]
+struct Axes {
+    extent: [usize; 2],
+    stride: [usize; 2],
+}
+
+impl Axes {
+    fn len(&self) -> usize {
+        self.extent[0] * self.extent[1]
+    }
+
+    /// Where a row and a column meet; `None` outside.
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> Option<usize> {
+        (row < self.extent[0] && column < self.extent[1])
+            .then(|| row * self.stride[0] + column * self.stride[1])
+    }
+}
+
+impl Grid {
+    /// Pictures of `from` [height, width] that give pictures of `to`.
+    pub(crate) fn pictures(n: usize, from: [usize; 2], to: [usize; 2], pad: [usize; 2]) -> Self {
+        let axes = |extent: [usize; 2]| Axes {
+            extent,
+            stride: [extent[1], 1],
+        };
+        Grid {
+            outer: n,
+            from: axes(from),
+            to: axes(to),
+            pad,
+        }
+    }
+
+    /// Clips of frames of places, one frame of zeros at either end. Time is the column.
+    pub(crate) fn frames(clips: usize, frames: usize, places: usize) -> Self {
+        let axes = Axes {
+            extent: [places, frames],
+            stride: [1, places],
+        };
+        Grid {
+            outer: clips,
+            from: axes,
+            to: axes,
+            pad: [0, 1],
+        }
+    }
+}
+
+/// One convolution, from pixels `[outer, .., from]` to places `[outer, .., to]`.
+///
+/// R, RT and RR are the rows of points, of taps and of results: 6, 3, 4 over pictures, 1, 1, 1 where
+/// the rule goes along the columns only.
+pub(crate) struct Winograd<'a, const R: usize, const RT: usize, const RR: usize> {
+    pub grid: Grid,
+    pub pixels: &'a [f32],
+    pub weight: Weight<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub from: usize,
+    pub to: usize,
+}
+
+/// Values of transformed pixels in one block, per row of points: 8 MB over pictures, a third-level
+/// cache's part; along time, where transforming the weights costs little, less.
+const BLOCK_VALUES_PER_ROW: usize = 350 << 10;
+
+impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
+    /// Whether this way is expected to be faster than multiplying gathered rows: in multiplications
+    /// of one channel by one channel, with the transforms counted at an estimate of what they take.
+    pub(crate) fn pays(&self) -> bool {
+        const WEIGHT: usize = 350; // of one channel in and one out
+        const VALUE: usize = 16; // of one value at one point
+        let direct = self.grid.outer * self.grid.to.len() * RT * TAPS * self.from * self.to;
+        let (from, to) = (self.from, self.to.next_multiple_of(CHANNELS));
+        let values = self.tiles().next_multiple_of(TILES) * R * POINTS;
+        let here = values * (from * to + VALUE * (from + to)) + WEIGHT * R / POINTS * from * to;
+        here < direct
+    }
+
+    fn tile_rows(&self) -> usize {
+        self.grid.to.extent[0].div_ceil(RR)
+    }
+
+    fn tile_columns(&self) -> usize {
+        self.grid.to.extent[1].div_ceil(RESULTS)
+    }
+
+    fn tiles(&self) -> usize {
+        self.grid.outer * self.tile_rows() * self.tile_columns()
+    }
+
+    /// The corner of a tile: which grid, and its first row and column.
+    fn corner(&self, tile: usize) -> [usize; 3] {
+        let (rest, column) = (tile / self.tile_columns(), tile % self.tile_columns());
+        let (outer, row) = (rest / self.tile_rows(), rest % self.tile_rows());
+        [outer, row * RR, column * RESULTS]
+    }
+
+    /// Writes the result, every place of it.
+    pub(crate) fn run(&self, out: &mut [f32]) {
+        let grid = &self.grid;
+        assert_eq!(self.pixels.len(), grid.outer * grid.from.len() * self.from);
+        assert_eq!(out.len(), grid.outer * grid.to.len() * self.to);
+        let groups = self.tiles().div_ceil(TILES);
+        if groups == 0 || self.to == 0 {
+            return;
+        }
+        let per_block = BLOCK_VALUES_PER_ROW / (POINTS * TILES * self.from.max(1));
+        let blocks = groups.div_ceil(per_block.max(4));
+        let per_block = groups.div_ceil(blocks);
+        let mut points = storage::scratch(Plan::new(R * POINTS, per_block, self.from).len());
+        let out = Shared(out.as_mut_ptr());
+        for first in (0..groups).step_by(per_block) {
+            let plan = Plan::new(R * POINTS, per_block.min(groups - first), self.from);
+            self.block(plan, first, &mut points, &out);
+        }
+        storage::recycle(points);
+    }
+
+    /// The groups of tiles `first ..`, from pixels to places.
+    fn block(&self, plan: Plan, first: usize, points: &mut [f32], out: &Shared) {
+        assert!(points.len() >= plan.len());
+        let shared = Shared(points.as_mut_ptr());
+        let shared = &shared;
+        (0..plan.groups).into_par_iter().for_each(|group| {
+            Arch::new().dispatch(tiles::ToPoints {
+                job: self,
+                plan,
+                first,
+                group,
+                points: shared,
+            });
+        });
+        let across = self.to.div_ceil(CHANNELS);
+        // Each core wants a few tasks; cutting the tiles too costs another transform of the weights.
+        let along = (3 * rayon::current_num_threads()).div_ceil(across);
+        let along = along.min(plan.groups / 8).max(1);
+        let per_task = plan.groups.div_ceil(along);
+        let points = &*points;
+        (0..across * along).into_par_iter().for_each(|task| {
+            let (channel, part) = (task / along * CHANNELS, task % along);
+            let groups = part * per_task..((part + 1) * per_task).min(plan.groups);
+            if !groups.is_empty() {
+                Arch::new().dispatch(pass::Pass {
+                    job: self,
+                    plan,
+                    first,
+                    groups,
+                    points,
+                    channels: channel..(channel + CHANNELS).min(self.to),
+                    out,
+                });
+            }
+        });
+    }
+}
+
+/// Channels in that are multiplied at a time: two panels and six tiles of them fill half of a
+/// first-level cache, and sums in short stretches round less.
+const DEPTH: usize = 96;
+
+/// How a block of tiles at the points lies in memory: `[stretch of channels][point][group][tile]
+/// [channel]`, so that one multiplication after the other reads on where the last one stopped.
+#[derive(Clone, Copy)]
+struct Plan {
+    points: usize,
+    groups: usize,
+    channels: usize,
+    /// Channels of a stretch; the last may have fewer.
+    depth: usize,
+}
+
+impl Plan {
+    fn new(points: usize, groups: usize, channels: usize) -> Self {
+        let stretches = channels.div_ceil(DEPTH).max(1);
+        Plan {
+            points,
+            groups,
+            channels,
+            depth: channels.div_ceil(stretches).max(1),
+        }
+    }
+
+    fn depth_at(&self, start: usize) -> usize {
+        self.depth.min(self.channels - start)
+    }
+
+    fn point_stride(&self) -> usize {
+        odd_lines(self.groups * TILES * self.depth)
+    }
+
+    fn len(&self) -> usize {
+        self.channels.div_ceil(self.depth) * self.points * self.point_stride()
+    }
+
+    /// Where a tile of a group has its channels from `start`, the first of a stretch.
+    #[inline(always)]
+    fn at(&self, start: usize, point: usize, group: usize, tile: usize) -> usize {
+        (start / self.depth * self.points + point) * self.point_stride()
+            + (group * TILES + tile) * self.depth_at(start)
+    }
+}
+
+/// `len` rounded up to an odd number of cache lines: the same place of neighbouring points then never
+/// shares a set of the cache.
+fn odd_lines(len: usize) -> usize {
+    const LINE: usize = 16;
+    len.div_ceil(LINE) / 2 * 2 * LINE + LINE
+}
+
+/// An array written by tasks that each own some of its elements, though not a stretch of it.
+struct Shared(*mut f32);
+#[allow(unsafe_code)] // Tasks write disjoint elements.
+// SAFETY: `ToPoints` writes only its own group of tiles, `Pass` only its own channels of the places of
+// its own groups, and no two tasks that run at once share those.
+unsafe impl Sync for Shared {}
+
+/// A vector, zero beyond the end of `values`.
+#[inline(always)]
+fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(values).0 {
+        [vector] => *vector,
+        _ => simd.partial_load_f32s(values),
+    }
+}
+
+/// Writes a vector as far as `out` goes.
+#[inline(always)]
+fn store<S: Simd>(simd: S, out: &mut [f32], value: S::f32s) {
+    match S::as_mut_simd_f32s(out).0 {
+        [vector] => *vector = value,
+        _ => simd.partial_store_f32s(out, value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! The innermost multiplication.
+
+use pulp::Simd;
+
+/// Tiles multiplied together: with two or four vectors of channels, their sums fill the registers.
+pub(super) const TILES: usize = 6;
+/// Channels out of one pass: one or more panels.
+pub(super) const CHANNELS: usize = 32;
+
+/// Vectors in a panel of weights: wide vectors or few registers take two, short ones four.
+#[inline(always)]
+pub(super) const fn panel_vectors<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 && S::F32_LANES < 16 {
+        4
+    } else {
+        2
+    }
+}
+
+/// `sums[r][n] += Σ_c tiles[r][c] · panel[c][n]` for the six tiles r and the channels n of one panel;
+/// rows of `sums` are `CHANNELS` apart, rows of `tiles` as long as the panel.
+#[inline(always)]
+pub(super) fn multiply<S: Simd, const VECTORS: usize>(
+    simd: S,
+    sums: &mut [f32],
+    tiles: &[f32],
+    panel: &[[S::f32s; VECTORS]],
+) {
+    let depth = panel.len();
+    let rows: [&[f32]; TILES] = std::array::from_fn(|r| &tiles[r * depth..][..depth]);
+    let mut totals = [[simd.splat_f32s(0.0); VECTORS]; TILES];
+    for (c, weights) in panel.iter().enumerate() {
+        for r in 0..TILES {
+            let value = simd.splat_f32s(rows[r][c]);
+            for v in 0..VECTORS {
+                totals[r][v] = simd.mul_add_f32s(value, weights[v], totals[r][v]);
+            }
+        }
+    }
+    for (r, totals) in totals.iter().enumerate() {
+        let row = &mut sums[r * CHANNELS..][..VECTORS * S::F32_LANES];
+        for (sum, total) in S::as_mut_simd_f32s(row).0.iter_mut().zip(totals) {
+            *sum = simd.add_f32s(*sum, *total);
+        }
+    }
+}

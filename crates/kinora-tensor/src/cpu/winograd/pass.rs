@@ -1,0 +1,157 @@
+//! From points to places.
+
+use super::micro::{CHANNELS, TILES, multiply, panel_vectors};
+use super::rule::{POINTS, RESULTS, TAPS, along_both, points_to_results};
+use super::weight::row_to_points;
+use super::{Plan, Shared, Winograd, load, odd_lines, store};
+use crate::storage;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// Some channels out of some groups of tiles.
+pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize> {
+    pub job: &'a Winograd<'b, R, RT, RR>,
+    pub plan: Plan,
+    /// The first group of the block, and the groups of it that are meant.
+    pub first: usize,
+    pub groups: Range<usize>,
+    pub points: &'a [f32],
+    /// At most `CHANNELS` channels out.
+    pub channels: Range<usize>,
+    pub out: &'a Shared,
+}
+
+impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_, R, RT, RR> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if panel_vectors::<S>() == 4 {
+            self.run::<S, 4>(simd);
+        } else {
+            self.run::<S, 2>(simd);
+        }
+    }
+}
+
+impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
+    #[inline(always)]
+    fn run<S: Simd, const VECTORS: usize>(&self, simd: S) {
+        // Channels whose weights are gathered at a time: more of them and they leave the second-level
+        // cache before the last row of points, fewer and the sums come by too often.
+        const GATHERED: usize = 256;
+        let (plan, from) = (self.plan, self.job.from);
+        let part = (GATHERED / plan.depth).max(1) * plan.depth;
+        let mut gathered = storage::scratch(RT * TAPS * part.min(from) * CHANNELS);
+        let mut panels = storage::scratch(POINTS * plan.depth * CHANNELS);
+        let stride = odd_lines(self.groups.len() * TILES * CHANNELS);
+        let mut sums = storage::zeros(R * POINTS * stride);
+        for start in (0..from).step_by(part) {
+            let part = start..(start + part).min(from);
+            let gathered = &mut gathered[..RT * TAPS * part.len() * CHANNELS];
+            self.job
+                .weight
+                .gather(part.clone(), self.channels.clone(), gathered);
+            for row in 0..R {
+                let sums = &mut sums[row * POINTS * stride..];
+                for start in part.clone().step_by(plan.depth) {
+                    let at = start - part.start;
+                    let stretch = at..at + plan.depth_at(start);
+                    row_to_points::<S, VECTORS, R, RT>(simd, gathered, row, stretch, &mut panels);
+                    self.multiply_row::<S, VECTORS>(simd, row, start, &panels, sums, stride);
+                }
+            }
+        }
+        for k in 0..self.groups.len() {
+            self.write(simd, k, &sums, stride);
+        }
+        for buffer in [gathered, panels, sums] {
+            storage::recycle(buffer);
+        }
+    }
+
+    /// Adds the stretch of channels from `start` to the sums of one row of points, `[point][group]
+    /// [tile][CHANNELS]`, points `stride` apart.
+    #[inline(always)]
+    fn multiply_row<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        start: usize,
+        panels: &[f32],
+        sums: &mut [f32],
+        stride: usize,
+    ) {
+        let (depth, width) = (self.plan.depth_at(start), VECTORS * S::F32_LANES);
+        let used = self.channels.len().div_ceil(width);
+        for k in 0..POINTS {
+            let panels = &panels[k * depth * CHANNELS..][..depth * CHANNELS];
+            let sums = &mut sums[k * stride..][..stride];
+            for (n, group) in self.groups.clone().enumerate() {
+                let at = self.plan.at(start, row * POINTS + k, group, 0);
+                let tiles = &self.points[at..][..TILES * depth];
+                let sums = &mut sums[n * TILES * CHANNELS..][..TILES * CHANNELS];
+                for (panel, values) in panels.chunks_exact(depth * width).take(used).enumerate() {
+                    let (vectors, _) = S::as_simd_f32s(values).0.as_chunks::<VECTORS>();
+                    multiply(simd, &mut sums[panel * width..], tiles, vectors);
+                }
+            }
+        }
+    }
+
+    /// Takes the sums of the k-th group to the places of its tiles.
+    #[inline(always)]
+    fn write<S: Simd>(&self, simd: S, k: usize, sums: &[f32], stride: usize) {
+        let zero = simd.splat_f32s(0.0);
+        let first = (self.first + self.groups.start + k) * TILES;
+        for t in 0..TILES.min(self.job.tiles() - first) {
+            let corner = self.job.corner(first + t);
+            for start in (0..self.channels.len()).step_by(S::F32_LANES) {
+                let mut products = [[zero; POINTS]; R];
+                for r in 0..R {
+                    for j in 0..POINTS {
+                        let at = (r * POINTS + j) * stride + (k * TILES + t) * CHANNELS + start;
+                        products[r][j] = load(simd, &sums[at..at + S::F32_LANES]);
+                    }
+                }
+                let results: [[S::f32s; RESULTS]; RR] = along_both(
+                    products,
+                    zero,
+                    #[inline(always)]
+                    |m| points_to_results(simd, m),
+                );
+                self.store(simd, corner, start, &results);
+            }
+        }
+    }
+
+    /// Writes one vector of channels of one tile, those of its places that lie in the grid.
+    #[inline(always)]
+    fn store<S: Simd>(
+        &self,
+        simd: S,
+        [outer, row, column]: [usize; 3],
+        start: usize,
+        results: &[[S::f32s; RESULTS]; RR],
+    ) {
+        let (grid, to) = (&self.job.grid, self.job.to);
+        let first = self.channels.start + start;
+        let lanes = S::F32_LANES.min(self.channels.end - first);
+        let bias = match self.job.bias {
+            Some(bias) => load(simd, &bias[first..first + lanes]),
+            None => simd.splat_f32s(0.0),
+        };
+        for r in 0..RR {
+            for k in 0..RESULTS {
+                if let Some(at) = grid.to.at(row + r, column + k) {
+                    let at = (outer * grid.to.len() + at) * to + first;
+                    // SAFETY: the place lies in the grid, for which `run` checked the length of the
+                    // result, and the channels are below `to`; no other task writes them.
+                    #[allow(unsafe_code)]
+                    let out = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), lanes) };
+                    store(simd, out, simd.add_f32s(results[r][k], bias));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! From weights to points.
+
+use super::micro::CHANNELS;
+use super::rule::{POINTS, TAPS, taps_to_point, taps_to_points};
+use super::{load, store};
+use crate::{Tensor, storage};
+use pulp::Simd;
+use std::ops::Range;
+
+/// Squares of this side are turned at a time.
+const SIDE: usize = 8;
+
+/// Which way weights are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the channels in to the channels out.
+    Forward,
+    /// From a gradient of the channels out to one of the channels in: taps in reverse.
+    Backward,
+}
+
+/// The weight `[o, taps.., i]` of a convolution, in any element type.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight<'a> {
+    values: &'a Tensor,
+    direction: Direction,
+    taps: usize,
+    /// Channels in.
+    inner: usize,
+}
+
+impl<'a> Weight<'a> {
+    pub(crate) fn new(values: &'a Tensor, direction: Direction) -> Self {
+        let dims = values.dims();
+        Weight {
+            values,
+            direction,
+            taps: dims[1..dims.len() - 1].iter().product(),
+            inner: values.shape().last(),
+        }
+    }
+
+    /// What leads from the channels `from` to the channels `to`, as `[taps][from][CHANNELS]`, zero
+    /// beyond a short `to`.
+    #[inline(always)]
+    pub(super) fn gather(&self, from: Range<usize>, to: Range<usize>, out: &mut [f32]) {
+        if to.len() < CHANNELS {
+            out.fill(0.0);
+        }
+        let mut wide = storage::scratch(SIDE * from.len());
+        for (tap, out) in out.chunks_exact_mut(from.len() * CHANNELS).enumerate() {
+            match self.direction {
+                Direction::Forward => self.gather_forward(tap, &from, &to, &mut wide, out),
+                Direction::Backward => {
+                    for (o, out) in from.clone().zip(out.chunks_exact_mut(CHANNELS)) {
+                        let start = (o * self.taps + self.taps - 1 - tap) * self.inner + to.start;
+                        self.values.widen_into(start, &mut out[..to.len()]);
+                    }
+                }
+            }
+        }
+        storage::recycle(wide);
+    }
+
+    /// One tap, turned so that the channels out are neighbours. `wide` is room for the weights of a
+    /// few channels out.
+    #[inline(always)]
+    fn gather_forward(
+        &self,
+        tap: usize,
+        from: &Range<usize>,
+        to: &Range<usize>,
+        wide: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let depth = from.len();
+        for first in to.clone().step_by(SIDE) {
+            let count = SIDE.min(to.end - first);
+            let start = |o: usize| (o * self.taps + tap) * self.inner + from.start;
+            let f32_values = self.values.as_f32().ok();
+            if f32_values.is_none() {
+                for (o, run) in (first..first + count).zip(wide.chunks_exact_mut(depth)) {
+                    self.values.widen_into(start(o), run);
+                }
+            }
+            let mut rows: [&[f32]; SIDE] = [&[]; SIDE];
+            for n in 0..SIDE {
+                // Beyond a short `to` the last row is repeated; nobody reads what becomes of it.
+                let n_known = n.min(count - 1);
+                rows[n] = match f32_values {
+                    Some(values) => &values[start(first + n_known)..][..depth],
+                    None => &wide[n_known * depth..][..depth],
+                };
+            }
+            transpose(&rows, first - to.start, out);
+        }
+    }
+}
+
+/// `out[c][start + n] = rows[n][c]`, rows of `out` being `CHANNELS` long.
+#[inline(always)]
+fn transpose(rows: &[&[f32]; SIDE], start: usize, out: &mut [f32]) {
+    let whole = rows[0].len() / SIDE * SIDE;
+    for c in (0..whole).step_by(SIDE) {
+        let mut square = [[0.0f32; SIDE]; SIDE];
+        for n in 0..SIDE {
+            square[n].copy_from_slice(&rows[n][c..c + SIDE]);
+        }
+        for k in 0..SIDE {
+            let out = &mut out[(c + k) * CHANNELS + start..][..SIDE];
+            for n in 0..SIDE {
+                out[n] = square[n][k];
+            }
+        }
+    }
+    for c in whole..rows[0].len() {
+        for n in 0..SIDE {
+            out[c * CHANNELS + start + n] = rows[n][c];
+        }
+    }
+}
+
+/// Takes the channels `stretch` of gathered weights `[taps][from][CHANNELS]` to one row of points, as
+/// `[point][panel][channel][lane]`.
+#[inline(always)]
+pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const RT: usize>(
+    simd: S,
+    gathered: &[f32],
+    row: usize,
+    stretch: Range<usize>,
+    panels: &mut [f32],
+) {
+    let zero = simd.splat_f32s(0.0);
+    let tap_stride = gathered.len() / (RT * TAPS);
+    let (depth, width) = (stretch.len(), VECTORS * S::F32_LANES);
+    for (c, channel) in stretch.enumerate() {
+        for (v, start) in (0..CHANNELS).step_by(S::F32_LANES).enumerate() {
+            let mut line = [zero; TAPS];
+            for k in 0..TAPS {
+                let mut column = [zero; TAPS];
+                for r in 0..RT {
+                    let at = (r * TAPS + k) * tap_stride + channel * CHANNELS + start;
+                    column[r] = load(simd, &gathered[at..at + S::F32_LANES]);
+                }
+                // A single row of taps is at its point already.
+                line[k] = if R == 1 {
+                    column[0]
+                } else {
+                    taps_to_point(simd, column, row)
+                };
+            }
+            let points = taps_to_points(simd, line);
+            let at = (v / VECTORS * depth + c) * width + v % VECTORS * S::F32_LANES;
+            for k in 0..POINTS {
+                let panel = &mut panels[k * depth * CHANNELS + at..][..S::F32_LANES];
+                store(simd, panel, points[k]);
+            }
+        }
+    }
+}
