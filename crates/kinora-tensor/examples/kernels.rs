@@ -6,11 +6,11 @@
 
 use kinora_tensor::ops::{self, Activation, Conv2d};
 use kinora_tensor::testing::numbers;
-use kinora_tensor::{Result, Tensor, machine};
+use kinora_tensor::{Result, Tensor, machine, on_the_cores};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-type Work = Box<dyn Fn() -> Result<Tensor>>;
+type Work = Box<dyn Fn() -> Result<Tensor> + Sync>;
 
 /// One measured operation.
 struct Case {
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         "1.00"
     );
     for case in cases().iter().filter(|case| case.name.contains(&word)) {
-        let secs = median_secs(&case.work)?;
+        let secs = on_the_cores(|| median_secs(&case.work))?;
         print!("{:<52} {:>9.3}", case.name, secs * 1e3);
         if case.operations > 0.0 {
             let rate = case.operations / secs;
@@ -64,7 +64,13 @@ fn median_secs(work: &Work) -> Result<f64> {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = vec![linear(2048, 2048, 2048), linear(5760, 320, 2560)];
+    let mut cases = vec![
+        linear(2048, 2048, 2048, false),
+        linear(5760, 320, 2560, false),
+        linear(5760, 320, 2560, true),
+        linear(3072, 96, 96, true),
+        linear(3072, 96, 768, true),
+    ];
     // [n, h, w, i, o] of the UNet at 320×576, then of the image autoencoder.
     for extents in [
         [2, 40, 72, 320, 320],
@@ -86,6 +92,17 @@ fn cases() -> Vec<Case> {
     cases.push(conv([2, 40, 72, 320, 320], Conv2d::same(), true));
     cases.push(conv([2, 10, 18, 1280, 1280], Conv2d::same(), true));
     cases.push(conv([2, 40, 72, 320, 320], Conv2d::down(), true));
+    // Of the two small networks that the demo trains.
+    for extents in [
+        [8, 64, 64, 16, 16],
+        [8, 32, 32, 32, 32],
+        [8, 16, 16, 64, 64],
+        [48, 16, 16, 64, 64],
+        [48, 16, 16, 128, 64],
+        [48, 8, 8, 96, 96],
+    ] {
+        cases.push(conv(extents, Conv2d::same(), true));
+    }
     for (extents, o) in [
         ([1, 14, 2880, 320], 320),
         ([1, 14, 720, 640], 640),
@@ -95,11 +112,16 @@ fn cases() -> Vec<Case> {
         cases.push(time_conv(extents, o, false));
     }
     cases.push(time_conv([1, 14, 2880, 320], 320, true));
+    cases.push(time_conv([6, 8, 256, 64], 64, true));
+    cases.push(time_conv([6, 8, 64, 96], 96, true));
     for (dims, backward) in [
         ([2, 40, 72, 320], false),
         ([14, 40, 72, 320], false),
         ([1, 256, 256, 128], false),
         ([2, 40, 72, 320], true),
+        ([8, 64, 64, 32], true),
+        ([48, 16, 16, 64], true),
+        ([6, 128, 16, 64], true),
     ] {
         cases.push(group_norm(dims, backward));
     }
@@ -132,13 +154,14 @@ fn direction(backward: bool) -> &'static str {
     }
 }
 
-fn linear(rows: usize, i: usize, o: usize) -> Case {
-    let (x, w) = (numbers([rows, i], 1), numbers([o, i], 2));
+fn linear(rows: usize, i: usize, o: usize, backward: bool) -> Case {
+    let operands = tracked_if(backward, vec![numbers([rows, i], 1), numbers([o, i], 2)]);
+    let passes = if backward { 3.0 } else { 1.0 };
     Case {
-        name: format!("linear {rows} {i}→{o}"),
-        operations: 2.0 * (rows * i * o) as f64,
+        name: format!("linear {rows} {i}→{o} {}", direction(backward)),
+        operations: passes * 2.0 * (rows * i * o) as f64,
         bytes: 0.0,
-        work: Box::new(move || ops::linear(&x, &w, None)),
+        work: Box::new(move || finish(ops::linear(&operands[0], &operands[1], None)?, backward)),
     }
 }
 

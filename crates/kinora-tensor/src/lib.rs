@@ -24,6 +24,7 @@ mod shape;
 mod storage;
 mod tensor;
 
+mod cores;
 mod grad;
 mod param;
 
@@ -34,6 +35,7 @@ pub mod testing;
 
 mod cpu;
 
+pub use cores::on_the_cores;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -9,7 +9,7 @@ use crate::log::{Line, Log};
 use crate::optim::LearningRate;
 use crate::samples;
 use crate::{Error, Result};
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Tensor, on_the_cores, ops};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -126,12 +126,15 @@ pub fn run(
         // One step: gradients of fresh clips, the weights, their average.
         let began = Instant::now();
         let (step, t) = (now.state.step + 1, now.state.optimiser_steps + 1);
-        let (loss, gradients) = gradients(config, &clips, &order, &now, step)?;
-        let norm = now
-            .optimiser
-            .step(&now.weights, &gradients, rate.at(step), step, t)?;
-        now.average
-            .update(Average::decay_at(t, config.average.decay))?;
+        let (loss, norm) = on_the_cores(|| -> Result<(f64, f64)> {
+            let (loss, gradients) = gradients(config, &clips, &order, &now, step)?;
+            let norm = now
+                .optimiser
+                .step(&now.weights, &gradients, rate.at(step), step, t)?;
+            now.average
+                .update(Average::decay_at(t, config.average.decay))?;
+            Ok((loss, norm))
+        })?;
         now.state.step = step;
         now.state.optimiser_steps = t;
         now.state.next_clip += config.clips_per_step() as u64;

@@ -1,10 +1,13 @@
 //! Group normalisation, with the SiLU that follows it in the same pass.
 
+mod law;
+
 use super::linear::wide;
 use crate::cpu::exp::sigmoid;
 use crate::cpu::norm::{ROWS, Stack, add_moments};
 use crate::cpu::vectorised;
 use crate::{Error, Result, Tensor, storage};
+use law::{LANES, Law};
 
 /// What is applied to a normalised array on its way out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +46,13 @@ pub fn group_norm(
         move |dy, wanted| {
             let (x, dy) = (x_kept.as_f32()?, dy.as_f32()?);
             let (dx, dgamma, dbeta) = match activation {
-                Activation::None => tables.backward(x, dy, wanted[0], |dy, _| dy),
+                Activation::None => tables.backward(
+                    x,
+                    dy,
+                    wanted[0],
+                    #[inline(always)]
+                    |dy, _| dy,
+                ),
                 Activation::Silu => tables.backward(x, dy, wanted[0], silu_backward),
             };
             let c = tables.stack.channels;
@@ -170,8 +179,16 @@ impl Tables {
 
     pub(super) fn activated(&self, x: &[f32], activation: Activation) -> Vec<f32> {
         match activation {
-            Activation::None => self.forward(x, |z| z),
-            Activation::Silu => self.forward(x, |z| z * sigmoid(z)),
+            Activation::None => self.forward(
+                x,
+                #[inline(always)]
+                |z| z,
+            ),
+            Activation::Silu => self.forward(
+                x,
+                #[inline(always)]
+                |z| z * sigmoid(z),
+            ),
         }
     }
 
@@ -179,16 +196,17 @@ impl Tables {
         let c = self.stack.channels;
         let mut y = storage::scratch(x.len());
         self.stack.for_rows(&mut y, |picture, rows, out| {
-            let mean = self.of_picture(&self.mean, picture);
-            let scale = self.of_picture(&self.scale, picture);
-            let beta = &self.beta[..c];
+            let law = self.law(picture);
             let x = &x[rows.start * c..rows.end * c];
             vectorised(
                 #[inline(always)]
                 || {
                     for (out, x) in out.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                        for k in 0..c {
-                            out[k] = f((x[k] - mean[k]) * scale[k] + beta[k]);
+                        for k in (0..c / LANES * LANES).step_by(LANES) {
+                            law.apply::<LANES>(x, k, out, f);
+                        }
+                        for k in c / LANES * LANES..c {
+                            law.apply::<1>(x, k, out, f);
                         }
                     }
                 },
@@ -234,24 +252,24 @@ impl Tables {
         before: impl Fn(f32, f32) -> f32 + Copy,
     ) {
         let c = self.stack.channels;
-        let mean = self.of_picture(&self.mean, picture);
+        let law = self.law(picture);
         let rate = self.of_picture(&self.rate, picture);
-        let (gamma, beta) = (&self.gamma[..c], &self.beta[..c]);
         let (sums, products) = totals.split_at_mut(c);
         vectorised(
             #[inline(always)]
             || {
                 for (x, dy) in x.chunks(ROWS * c).zip(dy.chunks(ROWS * c)) {
-                    for k in 0..c {
-                        let (mut sum, mut product) = (0.0, 0.0);
-                        for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
-                            let normalised = (x[k] - mean[k]) * rate[k];
-                            let dz = before(dy[k], normalised * gamma[k] + beta[k]);
-                            sum += dz;
-                            product += dz * normalised;
+                    for k in (0..c / LANES * LANES).step_by(LANES) {
+                        let found = law.gradient_sums::<LANES>(x, dy, k, before);
+                        for (lane, (sum, product)) in found.into_iter().enumerate() {
+                            sums[k + lane] += f64::from(sum);
+                            products[k + lane] += f64::from(product * rate[k + lane]);
                         }
+                    }
+                    for k in c / LANES * LANES..c {
+                        let [(sum, product)] = law.gradient_sums::<1>(x, dy, k, before);
                         sums[k] += f64::from(sum);
-                        products[k] += f64::from(product);
+                        products[k] += f64::from(product * rate[k]);
                     }
                 }
             },
@@ -268,32 +286,42 @@ impl Tables {
         before: impl Fn(f32, f32) -> f32 + Sync + Copy,
     ) -> Vec<f32> {
         let c = self.stack.channels;
-        let (constant, slope) = self.group_means(totals);
+        let (mut constant, mut slope) = self.group_means(totals);
+        for (k, rate) in self.rate.iter().enumerate() {
+            constant[k] *= rate;
+            slope[k] *= rate * rate;
+        }
         let mut dx = storage::scratch(x.len());
         self.stack.for_rows(&mut dx, |picture, rows, out| {
             let stretch = rows.start * c..rows.end * c;
             let (x, dy) = (&x[stretch.clone()], &dy[stretch]);
-            let mean = self.of_picture(&self.mean, picture);
-            let rate = self.of_picture(&self.rate, picture);
+            let law = self.law(picture);
             let constant = self.of_picture(&constant, picture);
             let slope = self.of_picture(&slope, picture);
-            let (gamma, beta) = (&self.gamma[..c], &self.beta[..c]);
             vectorised(
                 #[inline(always)]
                 || {
                     let rows = x.chunks_exact(c).zip(dy.chunks_exact(c));
                     for (out, (x, dy)) in out.chunks_exact_mut(c).zip(rows) {
-                        for k in 0..c {
-                            let normalised = (x[k] - mean[k]) * rate[k];
-                            let dz = before(dy[k], normalised * gamma[k] + beta[k]);
-                            out[k] =
-                                rate[k] * (gamma[k] * dz - constant[k] - normalised * slope[k]);
+                        for k in (0..c / LANES * LANES).step_by(LANES) {
+                            law.gradient::<LANES>(x, dy, k, [constant, slope], out, before);
+                        }
+                        for k in c / LANES * LANES..c {
+                            law.gradient::<1>(x, dy, k, [constant, slope], out, before);
                         }
                     }
                 },
             );
         });
         dx
+    }
+
+    fn law(&self, picture: usize) -> Law<'_> {
+        Law {
+            mean: self.of_picture(&self.mean, picture),
+            scale: self.of_picture(&self.scale, picture),
+            beta: &self.beta,
+        }
     }
 
     /// The two means of `input_gradient`, repeated for each channel of their group.
@@ -321,128 +349,4 @@ impl Tables {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::DType;
-    use crate::testing::{assert_close, check_gradients, numbers};
-
-    /// The definition, in f64 and two passes over each group.
-    fn slow(
-        x: &Tensor,
-        gamma: &Tensor,
-        beta: &Tensor,
-        groups: usize,
-        eps: f32,
-        activation: Activation,
-    ) -> Vec<f32> {
-        let (n, c) = (x.dims()[0], x.shape().last());
-        let rows = x.elements() / (n * c);
-        let values: Vec<f64> = x.to_vec().into_iter().map(f64::from).collect();
-        let (gamma, beta) = (gamma.to_vec(), beta.to_vec());
-        let width = c / groups;
-        let mut out = vec![0.0; x.elements()];
-        for (picture, group) in (0..n).flat_map(|p| (0..groups).map(move |g| (p, g))) {
-            let places: Vec<usize> = (0..rows * width)
-                .map(|k| (picture * rows + k / width) * c + group * width + k % width)
-                .collect();
-            let count = places.len() as f64;
-            let mean = places.iter().map(|p| values[*p]).sum::<f64>() / count;
-            let variance = places
-                .iter()
-                .map(|p| (values[*p] - mean).powi(2))
-                .sum::<f64>()
-                / count;
-            for p in places {
-                let z = (values[p] - mean) / (variance + f64::from(eps)).sqrt()
-                    * f64::from(gamma[p % c])
-                    + f64::from(beta[p % c]);
-                out[p] = match activation {
-                    Activation::None => z,
-                    Activation::Silu => z / (1.0 + (-z).exp()),
-                } as f32;
-            }
-        }
-        out
-    }
-
-    const AWKWARD: [(&[usize], usize); 7] = [
-        (&[1, 1, 1, 2], 1),
-        (&[2, 3, 5, 6], 3),
-        (&[1, 2, 3, 7, 4], 4),
-        (&[2, 5, 4], 2),
-        (&[3, 12], 2),
-        (&[1, 300, 70], 35),
-        (&[2, 11, 1], 1),
-    ];
-
-    fn operands(dims: &[usize]) -> [Tensor; 3] {
-        let c = dims[dims.len() - 1];
-        [numbers(dims, 1), numbers([c], 2), numbers([c], 3)]
-    }
-
-    #[test]
-    fn agrees_with_the_definition() -> Result<()> {
-        for (dims, groups) in AWKWARD {
-            for activation in [Activation::None, Activation::Silu] {
-                let [x, gamma, beta] = operands(dims);
-                let y = group_norm(&x, &gamma, &beta, groups, 1e-5, activation)?;
-                let expected = slow(&x, &gamma, &beta, groups, 1e-5, activation);
-                assert_close(&y.to_vec(), &expected, 1e-6);
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_large_mean_does_not_drown_the_variance() -> Result<()> {
-        let [x, gamma, beta] = operands(&[1, 4000, 8]);
-        let x = crate::ops::affine(&x, 1.0, 1000.0)?;
-        let y = group_norm(&x, &gamma, &beta, 4, 1e-5, Activation::None)?;
-        let expected = slow(&x, &gamma, &beta, 4, 1e-5, Activation::None);
-        // One unit in the last place of the mean is 1e-4 of the deviation; the variance adds nothing.
-        assert_close(&y.to_vec(), &expected, 1e-4);
-        Ok(())
-    }
-
-    #[test]
-    fn derivative() {
-        // Where a group holds two values its result hardly moves, and f32 differences see only noise.
-        for (dims, groups) in &AWKWARD[1..6] {
-            for activation in [Activation::None, Activation::Silu] {
-                check_gradients(&operands(dims), |inputs| {
-                    group_norm(&inputs[0], &inputs[1], &inputs[2], *groups, 0.1, activation)
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn weights_in_sixteen_bits_are_widened() -> Result<()> {
-        let [x, gamma, beta] = operands(&[2, 3, 4, 6]);
-        for dtype in [DType::F16, DType::BF16] {
-            let (gamma, beta) = (gamma.cast(dtype), beta.cast(dtype));
-            let y = group_norm(&x, &gamma, &beta, 2, 1e-5, Activation::Silu)?;
-            let expected = slow(&x, &gamma, &beta, 2, 1e-5, Activation::Silu);
-            assert_close(&y.to_vec(), &expected, 1e-6);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn refuses_what_does_not_fit() {
-        let [x, gamma, beta] = operands(&[2, 3, 4, 6]);
-        let text = |gamma: &Tensor, groups| {
-            group_norm(&x, gamma, &beta, groups, 1e-5, Activation::None)
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            text(&gamma, 4),
-            "group_norm: 4 groups do not divide 6 channels; take a divisor"
-        );
-        assert_eq!(
-            text(&numbers([5], 1), 2),
-            "group_norm: expected gamma and beta [6], found [5]"
-        );
-    }
-}
+mod tests;

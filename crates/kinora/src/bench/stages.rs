@@ -12,7 +12,7 @@ use kinora_model::unet::{Pass, UNet, UNetConfig};
 use kinora_model::vae::{Vae, VaeConfig};
 use kinora_model::weights::Weights;
 use kinora_tensor::random::Philox;
-use kinora_tensor::{Param, Tensor};
+use kinora_tensor::{Param, Tensor, on_the_cores};
 use kinora_train::optim::{AdamW, Moments, clip_scale, global_norm};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -212,7 +212,7 @@ fn train_step() -> anyhow::Result<Work<'static>> {
     // Backwards each multiplication is done twice more: for its input and for its weights.
     let tflop = 3.0 * TRAIN_BATCH as f64 * flops::unet(&config, t, side, side) / 1e12;
     let mut step = 0;
-    let work = move || -> anyhow::Result<()> {
+    let mut one_step = move || -> anyhow::Result<()> {
         let network = |input: &Tensor, labels: &[f32]| -> kinora_model::Result<Tensor> {
             let x = kinora_tensor::ops::concat(&[input, &condition], 4)?;
             unet.forward(&x, labels, &context, &added, Pass::default())
@@ -231,7 +231,7 @@ fn train_step() -> anyhow::Result<Work<'static>> {
         }
         Ok(())
     };
-    Ok((Box::new(work), tflop))
+    Ok((Box::new(move || on_the_cores(&mut one_step)), tflop))
 }
 
 fn small() -> &'static Preset {
