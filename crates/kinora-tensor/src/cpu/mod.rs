@@ -12,6 +12,7 @@ pub(crate) mod norm;
 pub(crate) mod small_matmul;
 pub(crate) mod softmax;
 pub(crate) mod time_attention;
+pub(crate) mod weight_gradient;
 pub(crate) mod winograd;
 
 use pulp::Arch;

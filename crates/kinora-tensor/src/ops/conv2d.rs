@@ -3,6 +3,7 @@
 use super::linear::{fill_rows, linear, sum_rows, wide};
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
+use crate::cpu::weight_gradient::Narrow;
 use crate::cpu::winograd::{Direction, Grid, OverPictures, Weight};
 use crate::{Error, Result, Tensor, storage};
 
@@ -106,8 +107,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
             parts[0] = Some(Tensor::from_vec(dx, x_kept.shape())?);
         }
         if wanted[1] {
-            let mut dw = storage::scratch(w_kept.elements());
-            convolve_weight_gradient(&mut dw, &g.view(x_kept.as_f32()?), dy);
+            let dw = g.weight_gradient(x_kept.as_f32()?, dy);
             parts[1] = Some(Tensor::from_vec(dw, w_kept.shape())?);
         }
         if has_bias {
@@ -269,6 +269,27 @@ impl Geometry {
 
     /// With stride s, the pixels whose row and column leave the same remainders by s are reached by
     /// the same taps: each of these s² classes is a plain convolution of the gradient.
+    fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let mut dw = storage::scratch(self.o * self.kh * self.kw * self.i);
+        let narrow = Narrow {
+            pixels: x,
+            gradient: dy,
+            n: self.n,
+            from: [self.h, self.w],
+            to: [self.oh, self.ow],
+            taps: [self.kh, self.kw],
+            pad: [self.conv.pad.top, self.conv.pad.left],
+            i: self.i,
+            o: self.o,
+        };
+        if self.conv.stride == 1 && narrow.pays() {
+            narrow.run(&mut dw);
+        } else {
+            convolve_weight_gradient(&mut dw, &self.view(x), dy);
+        }
+        dw
+    }
+
     fn input_gradient(&self, dy: &[f32], w: &Tensor) -> Vec<f32> {
         let elements = self.n * self.h * self.w * self.i;
         if let Some(job) = self.minimal(dy, w, None, Direction::Backward) {

@@ -2,6 +2,7 @@
 
 use super::linear::{fill_rows, sum_rows, wide};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
+use crate::cpu::weight_gradient::Narrow;
 use crate::cpu::winograd::{AlongTime, Direction, Grid, Weight};
 use crate::{Error, Result, Tensor, storage};
 use std::ops::Range;
@@ -168,6 +169,22 @@ impl Geometry {
     }
 
     fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let narrow = Narrow {
+            pixels: x,
+            gradient: dy,
+            n: self.clips,
+            from: [self.frames, self.places],
+            to: [self.frames, self.places],
+            taps: [self.taps, 1],
+            pad: [self.taps / 2, 0],
+            i: self.i,
+            o: self.o,
+        };
+        if narrow.pays() {
+            let mut dw = storage::scratch(self.o * self.taps * self.i);
+            narrow.run(&mut dw);
+            return dw;
+        }
         let mut dw = storage::zeros(self.o * self.taps * self.i);
         for clip in 0..self.clips {
             for (tap, to, from) in self.taps() {
