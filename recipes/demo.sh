@@ -37,9 +37,11 @@ trained=$(date +%s)
 
 # The still becomes a video.
 model=$out/runs/small_image_to_video/model
-wishes=(--width 64 --height 64 --frames 8 --fps 8 --steps 12 --guidance-min 1 --guidance-max 1 --seed 7)
-"$kinora" generate "$still" --model "$model" "${wishes[@]}" --out "$out/video.mp4"
-"$kinora" generate "$still" --model "$model" "${wishes[@]}" --out "$out/video.gif"
+"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.mp4"
+"$kinora" generate "$still" --model "$model" --seed 7 --out "$out/video.gif"
+# The same, large enough to look at.
+ffmpeg -nostdin -v error -y -i "$out/video.gif" \
+    -vf "scale=6*iw:-1:flags=lanczos,split[a][b];[a]palettegen[p];[b][p]paletteuse" -loop 0 "$out/large.gif"
 if [ -n "$truth" ]; then
     "$kinora" sheet "kinora=$out/video.mp4" "truth=$truth" --out "$out/sheet.png" --title "a still, continued"
 else
@@ -57,7 +59,7 @@ finished=$(date +%s)
     echo "| footage and training | $((trained - started)) s |"
     echo "| everything after the build | $((finished - started)) s |"
     echo "| the still | $still |"
-    echo "| the video | video.mp4, video.gif |"
+    echo "| the video | video.mp4, video.gif; large.gif to look at |"
     echo "| side by side | sheet.png |"
     echo "| the loss | loss.png |"
     echo
@@ -65,4 +67,4 @@ finished=$(date +%s)
     "$kinora" inspect "$out/video.mp4"
     echo '```'
 } > "$out/summary.md"
-echo "demo: done in $((finished - started)) s; look at $out/video.gif, $out/sheet.png and $out/summary.md"
+echo "demo: done in $((finished - started)) s; look at $out/large.gif, $out/sheet.png and $out/summary.md"

@@ -58,7 +58,7 @@ const SVD_VAE: &[usize] = &[128, 256, 512, 512];
 pub const PRESETS: [Preset; 4] = [
     Preset { name: "svd",    frames: 14, unet_channels: SVD_CHANNELS,  unet_heads: SVD_HEADS,  condition_sinusoids: 256, vae_channels: SVD_VAE,       clip: VIT_H_14 },
     Preset { name: "svd-xt", frames: 25, unet_channels: SVD_CHANNELS,  unet_heads: SVD_HEADS,  condition_sinusoids: 256, vae_channels: SVD_VAE,       clip: VIT_H_14 },
-    Preset { name: "small",  frames: 8,  unet_channels: &[32, 64, 64], unet_heads: &[2, 4, 4], condition_sinusoids: 64,  vae_channels: &[32, 64, 64], clip: CLIP_SMALL },
+    Preset { name: "small",  frames: 8,  unet_channels: &[64, 128, 128], unet_heads: &[1, 2, 2], condition_sinusoids: 64,  vae_channels: &[32, 64, 64], clip: CLIP_SMALL },
     Preset { name: "tiny",   frames: 3,  unet_channels: &[32, 64, 32], unet_heads: &[1, 2, 1], condition_sinusoids: 32,  vae_channels: &[32, 64, 32], clip: CLIP_TINY },
 ];
 

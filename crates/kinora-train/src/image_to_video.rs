@@ -230,13 +230,31 @@ impl ImageToVideoTask {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn publish(&self, model: &Path) -> Result<()> {
+    pub fn publish(&self, model: &Path, clips: &Clips) -> Result<()> {
         let whole = Model {
             unet: (self.unet.config(), &self.unet_params),
             vae: (self.vae.config(), &self.vae_params),
             image_encoder: (self.image_encoder.config(), &self.image_encoder_params),
         };
-        Ok(save_model(model, &whole, DType::F32)?)
+        save_model(model, &whole, DType::F32)?;
+        self.write_sampling(&model.join("sampling.json"), clips)
+    }
+
+    /// What the model was trained for, as whoever samples it should begin: `docs/formats.md`.
+    fn write_sampling(&self, path: &Path, clips: &Clips) -> Result<()> {
+        let mut rates: Vec<f32> = clips.training.iter().map(|clip| clip.fps).collect();
+        rates.sort_by(f32::total_cmp);
+        let usual = rates
+            .get(rates.len() / 2)
+            .map_or(7, |fps| fps.round() as u32);
+        let settings = serde_json::json!({
+            "frames": clips.frames, "width": clips.width, "height": clips.height,
+            "steps": self.sampling.steps, "fps": usual.max(1),
+            "noise_aug": self.sampling.noise_aug,
+            "guidance_min": self.sampling.guidance_min,
+            "guidance_max": self.sampling.guidance_max,
+        });
+        std::fs::write(path, format!("{settings:#}\n")).map_err(Error::io("write", path))
     }
 }
 

@@ -120,7 +120,7 @@ impl Task {
     pub fn publish(&self, model: &Path, clips: &Clips) -> Result<()> {
         match self {
             Task::Autoencoder(task) => task.publish(model, clips),
-            Task::ImageToVideo(task) => task.publish(model),
+            Task::ImageToVideo(task) => task.publish(model, clips),
         }
     }
 }
