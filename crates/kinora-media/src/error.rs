@@ -95,6 +95,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same failure told of another path: the one the user gave, where the file has a temporary
+    /// name.
+    pub(crate) fn about(self, path: &Path) -> Error {
+        let path = path.to_path_buf();
+        match self {
+            Error::Io { action, source, .. } => Error::Io {
+                action,
+                path,
+                source,
+            },
+            Error::Output { message, .. } => Error::Output { path, message },
+            other => other,
+        }
+    }
+
     /// An operating-system error with what was being done to which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();

@@ -7,7 +7,7 @@
 //! upper eight are kept, in grey pictures too, which PIL clips to white.
 
 use crate::error::{Error, Result};
-use crate::unfinished::UnfinishedFile;
+use crate::unfinished::{UnfinishedFile, check_file};
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder as _, ImageEncoder as _, ImageFormat, ImageReader};
@@ -104,12 +104,11 @@ impl Rgb8Image {
         [self.data[at], self.data[at + 1], self.data[at + 2]]
     }
 
-    /// Writes the picture, as JPEG (quality 92) when the name ends in .jpg or .jpeg, else as PNG.
-    /// The file appears whole or not at all.
+    /// Refuses an output that [`Rgb8Image::save`] would refuse, while there is no picture yet.
     ///
     /// # Errors
-    /// When the ending is another, or the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// When the ending is neither .png nor .jpg nor .jpeg, or no file can be there.
+    pub fn check_output(path: &Path) -> Result<()> {
         let ending = ending_of(path);
         if !matches!(ending.as_str(), "png" | "jpg" | "jpeg") {
             return Err(Error::output(
@@ -117,6 +116,17 @@ impl Rgb8Image {
                 format!("pictures are written as .png or .jpg, not {ending:?}; rename the output"),
             ));
         }
+        check_file(path)
+    }
+
+    /// Writes the picture, as JPEG (quality 92) when the name ends in .jpg or .jpeg, else as PNG.
+    /// The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// When the ending is another, or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let ending = ending_of(path);
+        Rgb8Image::check_output(path)?;
         let (unfinished, file) = UnfinishedFile::create(path)?;
         let mut out = BufWriter::new(file);
         let (width, height) = (self.width as u32, self.height as u32);
@@ -194,7 +204,12 @@ pub fn read_image(path: &Path) -> Result<Rgb8Image> {
 
 fn decode(path: &Path, mut reader: ImageReader<BufReader<File>>) -> Result<Rgb8Image> {
     let refusal = |failure: image::ImageError| {
-        Error::picture(path, format!("damaged or not supported: {failure}"))
+        Error::picture(
+            path,
+            format!(
+                "damaged or not supported: {failure}; fetch it again or convert it to PNG or JPEG"
+            ),
+        )
     };
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(MAX_PIXELS as u64 * 8);

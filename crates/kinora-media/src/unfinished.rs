@@ -2,10 +2,13 @@
 //! when finished, removed when dropped before that.
 
 use crate::error::{Error, Result};
+use crate::video::end_all_processes;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::{Builder, TempDir, TempPath};
 
 /// Temporary names start so; a leading dot keeps them out of listings.
@@ -13,32 +16,76 @@ const PREFIX: &str = ".kinora-";
 /// Temporary names end so, and `.gitignore` knows it.
 const SUFFIX: &str = ".tmp";
 
+/// Every temporary file and folder of this process, so that one who ends the process at once can
+/// remove them first: an exit runs no `drop`.
+static LISTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn listed() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    LISTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what this process has half written and ends the encoders and decoders it runs, for a
+/// process that is about to exit at once. Every later attempt to begin an output waits for ever, so
+/// that nothing is begun between this call and the exit.
+pub fn remove_unfinished() {
+    let listed = listed();
+    // The programs first: one that has not opened its output yet would make it anew.
+    end_all_processes();
+    for path in listed.iter() {
+        // One of the two is the right call, and there is nobody left to tell of a failure.
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_dir_all(path);
+    }
+    std::mem::forget(listed);
+}
+
+/// A place in the list, left when dropped.
+#[derive(Debug)]
+struct Listing(PathBuf);
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        listed().remove(&self.0);
+    }
+}
+
+/// Makes a temporary entry beside `target` with `make` and lists it.
+fn make_listed<T: AsRef<Path>>(
+    target: &Path,
+    action: &'static str,
+    make: impl FnOnce(&Path) -> std::io::Result<T>,
+) -> Result<(Listing, T)> {
+    let folder = folder_of(target)?;
+    let mut listed = listed();
+    let made = make(folder).map_err(Error::io(action, target))?;
+    listed.insert(made.as_ref().to_path_buf());
+    Ok((Listing(made.as_ref().to_path_buf()), made))
+}
+
 /// A file on its way to `target`.
 #[derive(Debug)]
 pub(crate) struct UnfinishedFile {
     temporary: TempPath,
+    listing: Listing,
     target: PathBuf,
 }
 
 impl UnfinishedFile {
     /// Opens a temporary file beside `target`.
     pub fn create(target: &Path) -> Result<(UnfinishedFile, File)> {
-        if target.is_dir() {
-            return Err(Error::output(
-                target,
-                "a folder of that name is in the way; choose another name",
-            ));
-        }
+        check_file(target)?;
         // The usual rights of a new file: `tempfile` alone would keep it to its owner.
-        let (file, temporary) = Builder::new()
-            .prefix(PREFIX)
-            .suffix(SUFFIX)
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder_of(target)?)
-            .map_err(Error::io("create a file beside", target))?
-            .into_parts();
+        let (listing, temporary) = make_listed(target, "create a file beside", |folder| {
+            Builder::new()
+                .prefix(PREFIX)
+                .suffix(SUFFIX)
+                .permissions(Permissions::from_mode(0o666))
+                .tempfile_in(folder)
+        })?;
+        let (file, temporary) = temporary.into_parts();
         let unfinished = UnfinishedFile {
             temporary,
+            listing,
             target: target.to_path_buf(),
         };
         Ok((unfinished, file))
@@ -51,10 +98,16 @@ impl UnfinishedFile {
 
     /// Gives the file its name, replacing what was there.
     pub fn finish(self) -> Result<()> {
-        let UnfinishedFile { temporary, target } = self;
-        temporary
+        let UnfinishedFile {
+            temporary,
+            listing,
+            target,
+        } = self;
+        let renamed = temporary
             .persist(&target)
-            .map_err(|failure| Error::io("rename to", &target)(failure.error))
+            .map_err(|failure| Error::io("rename to", &target)(failure.error));
+        drop(listing); // only now: until it has its name it is to be removed
+        renamed
     }
 }
 
@@ -71,6 +124,7 @@ pub(crate) fn write_whole(target: &Path, bytes: &[u8]) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct UnfinishedFolder {
     temporary: TempDir,
+    listing: Listing,
     target: PathBuf,
     replaceable: fn(&OsStr) -> bool,
 }
@@ -81,14 +135,16 @@ impl UnfinishedFolder {
     /// folder.
     pub fn create(target: &Path, replaceable: fn(&OsStr) -> bool) -> Result<UnfinishedFolder> {
         check_replaceable(target, replaceable)?;
-        let temporary = Builder::new()
-            .prefix(PREFIX)
-            .suffix(SUFFIX)
-            .permissions(Permissions::from_mode(0o777))
-            .tempdir_in(folder_of(target)?)
-            .map_err(Error::io("create a folder beside", target))?;
+        let (listing, temporary) = make_listed(target, "create a folder beside", |folder| {
+            Builder::new()
+                .prefix(PREFIX)
+                .suffix(SUFFIX)
+                .permissions(Permissions::from_mode(0o777))
+                .tempdir_in(folder)
+        })?;
         Ok(UnfinishedFolder {
             temporary,
+            listing,
             target: target.to_path_buf(),
             replaceable,
         })
@@ -102,6 +158,8 @@ impl UnfinishedFolder {
     /// Gives the folder its name, replacing what was there.
     pub fn finish(self) -> Result<()> {
         check_replaceable(&self.target, self.replaceable)?;
+        // An exit at once waits for this moment to pass.
+        let listed = listed();
         // What was there steps aside by a rename and is removed afterwards: removing it first would
         // leave a moment, long for a large folder, in which there is neither.
         let aside = Builder::new()
@@ -115,9 +173,29 @@ impl UnfinishedFolder {
         }
         std::fs::rename(self.temporary.path(), &self.target)
             .map_err(Error::io("rename to", &self.target))?;
+        drop(aside);
+        drop(listed);
+        drop(self.listing);
         let _ = self.temporary.keep(); // it has its name: nothing is left to remove
         Ok(())
     }
+}
+
+/// Refuses a place where no file can be.
+pub(crate) fn check_file(target: &Path) -> Result<()> {
+    if target.is_dir() {
+        return Err(Error::output(
+            target,
+            "a folder of that name is in the way; choose another name",
+        ));
+    }
+    folder_of(target).map(drop)
+}
+
+/// Refuses a place where no folder can be.
+pub(crate) fn check_folder(target: &Path, replaceable: fn(&OsStr) -> bool) -> Result<()> {
+    check_replaceable(target, replaceable)?;
+    folder_of(target).map(drop)
 }
 
 /// Refuses a target whose content is not ours to replace.
@@ -155,6 +233,15 @@ fn folder_of(target: &Path) -> Result<&Path> {
         return Err(Error::output(
             target,
             "this names no file; give a file name",
+        ));
+    }
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::output(
+            target,
+            format!(
+                "{} is a file, not a folder; choose another place",
+                folder.display()
+            ),
         ));
     }
     if !folder.is_dir() {
@@ -225,5 +312,7 @@ mod tests {
             "{refusal}"
         );
         assert!(write_whole(Path::new("/"), b"").is_err());
+        let refusal = write_whole(Path::new("/dev/null/a.png"), b"").unwrap_err();
+        assert!(refusal.to_string().contains("is a file"), "{refusal}");
     }
 }

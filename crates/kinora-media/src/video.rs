@@ -11,5 +11,5 @@ mod times;
 
 pub use analysis::AnalysisFrame;
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
-pub(crate) use process::{Process, file_url, split};
+pub(crate) use process::{Process, end_all_processes, file_url, require_program, split};
 pub use reader::{Frame, ReadOptions, Reader};

@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::{MAX_PIXELS, Rgb8Image, ending_of};
 use crate::metadata::{Metadata, text_from_metadata};
+use crate::unfinished::check_file;
+use crate::video::require_program;
 use animated_png::AnimatedPng;
 use encoder::{Codec, Encoder};
 use folder::Folder;
@@ -48,6 +50,22 @@ enum Sink {
 }
 
 impl Writer {
+    /// Refuses an output that [`Writer::create`] would refuse, while nothing is begun yet.
+    ///
+    /// # Errors
+    /// As [`Writer::create`]: ending, folder, ffmpeg, things in the way.
+    pub fn check(path: &Path) -> Result<()> {
+        match ending_of(path).as_str() {
+            "mp4" | "webm" | "gif" => {
+                require_program("ffmpeg")?;
+                check_file(path)
+            }
+            "png" | "npy" => check_file(path),
+            "" => folder::check(path),
+            other => Err(unknown_ending(path, other)),
+        }
+    }
+
     /// Starts an output of `width`×`height` pixels at `fps`, with `metadata` to say how it was made.
     ///
     /// # Errors

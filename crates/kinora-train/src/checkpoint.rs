@@ -5,7 +5,7 @@
 //! `state.json`, how far the run is; and `config.toml`. It is written under another name and
 //! renamed, so a folder of that name is whole.
 
-mod difference;
+pub(crate) mod difference;
 
 use crate::clips::Clips;
 use crate::config::Config;
@@ -163,12 +163,12 @@ pub fn write(run: &Path, config: &Config, clips: &Clips, started: &Started) -> R
         std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
     }
     std::fs::rename(&beside, &folder).map_err(Error::io("rename", &beside))?;
-    for old in all(run)?
-        .into_iter()
-        .rev()
-        .skip(config.run.keep_checkpoints)
-    {
-        std::fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+    let checkpoints = all(run)?;
+    for old in checkpoints.iter().rev().skip(config.run.keep_checkpoints) {
+        // Out of its name first: killed here, it must not stand there by halves.
+        let parting = old.with_extension("unfinished");
+        std::fs::rename(old, &parting).map_err(Error::io("rename", old))?;
+        std::fs::remove_dir_all(&parting).map_err(Error::io("remove", &parting))?;
     }
     Ok(folder)
 }
@@ -179,14 +179,18 @@ pub fn write(run: &Path, config: &Config, clips: &Clips, started: &Started) -> R
 /// When the file system refuses.
 pub fn finish(run: &Path, clips: &Clips, started: &Started) -> Result<PathBuf> {
     let (model, beside) = (run.join("model"), run.join("model.unfinished"));
-    for old in [&beside, &model] {
-        if old.exists() {
-            std::fs::remove_dir_all(old).map_err(Error::io("remove", old))?;
+    let remove = |old: &Path| -> Result<()> {
+        match old.exists() {
+            true => std::fs::remove_dir_all(old).map_err(Error::io("remove", old)),
+            false => Ok(()),
         }
-    }
+    };
+    remove(&beside)?;
     started
         .average
         .in_place(|| started.task.publish(&beside, clips))?;
+    // A disk that fills up while the new one is written costs nobody the old one.
+    remove(&model)?;
     std::fs::rename(&beside, &model).map_err(Error::io("rename", &beside))?;
     Ok(model)
 }
@@ -232,17 +236,20 @@ fn last_of(folder: &Path) -> Result<PathBuf> {
 
 /// Removes what a killed process left half written.
 fn remove_unfinished(run: &Path) -> Result<()> {
-    let folder = run.join("checkpoints");
-    if !folder.exists() {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
-        let path = entry.map_err(Error::io("read", &folder))?.path();
-        if path
-            .extension()
-            .is_some_and(|ending| ending == "unfinished")
-        {
-            std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+    for folder in ["", "checkpoints", "frames", "samples"].map(|name| run.join(name)) {
+        if !folder.exists() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
+            let path = entry.map_err(Error::io("read", &folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Pictures and frames are written under such names by kinora-media.
+            let is_temporary = name.starts_with(".kinora-") && name.ends_with(".tmp");
+            if path.is_dir() && name.ends_with(".unfinished") {
+                std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            } else if path.is_file() && (is_temporary || name.ends_with(".unfinished")) {
+                std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
         }
     }
     Ok(())
@@ -261,6 +268,16 @@ fn read_state(checkpoint: &Path) -> Result<State> {
             format!("state.json cannot be read ({error}); remove this folder to go on from the checkpoint before it"),
         )
     })
+}
+
+/// Puts a text in the place of a file in one move.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn replace_text(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("unfinished");
+    write_text(&beside, text)?;
+    std::fs::rename(&beside, path).map_err(Error::io("replace", path))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

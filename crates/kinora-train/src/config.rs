@@ -1,6 +1,7 @@
 //! A run's configuration: a TOML file in which every number is written out and no unknown key is
 //! let pass. Files choose behaviour; the command chooses only where the data and the run are.
 
+use crate::checkpoint::difference::flat;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -254,6 +255,9 @@ pub struct Sampling {
     pub noise_aug: f32,
 }
 
+/// The most levels of a network: halving so often leaves no picture.
+const MAX_LEVELS: usize = 12;
+
 impl Config {
     /// Reads a configuration.
     ///
@@ -271,8 +275,17 @@ impl Config {
     /// # Errors
     /// As `read`.
     pub fn parse(path: &Path, text: &str) -> Result<Config> {
-        let config: Config =
-            toml::from_str(text).map_err(|error| Error::config(path, error.to_string()))?;
+        let config: Config = toml::from_str(text)
+            .map_err(|error| Error::config(path, error.to_string().trim_end()))?;
+        // A law of decay without settings cannot refuse those of another by itself.
+        if let (Ok(given), Ok(known)) = (flat(text), flat(&config.to_toml()))
+            && let Some(key) = given.keys().find(|key| !known.contains_key(*key))
+        {
+            return Err(Error::config(
+                path,
+                format!("{key}: this key means nothing here; remove it"),
+            ));
+        }
         config
             .check()
             .map_err(|message| Error::config(path, message))?;
@@ -309,6 +322,9 @@ impl Config {
         if self.data.strides.contains(&0) {
             return Err("data.strides: expected 1 or more, found 0".into());
         }
+        self.optimiser.check()?;
+        check_number("average.decay", self.average.decay, 0.0..1.0)?;
+        check_number("data.disk_gb", self.data.disk_gb, 1e-9..1e9)?;
         if self.start.continue_from.is_some() && self.start.initialise_from.is_some() {
             return Err(
                 "start: expected continue_from or initialise_from, found both; keep one".into(),
@@ -321,6 +337,50 @@ impl Config {
     }
 }
 
+impl Optimiser {
+    fn check(&self) -> std::result::Result<(), String> {
+        for (name, value, allowed) in [
+            ("learning_rate", self.learning_rate, 0.0..f64::MAX),
+            ("beta1", self.beta1, 0.0..1.0),
+            ("beta2", self.beta2, 0.0..1.0),
+            ("epsilon", self.epsilon, f64::MIN_POSITIVE..f64::MAX),
+            ("weight_decay", self.weight_decay, 0.0..f64::MAX),
+        ] {
+            check_number(&format!("optimiser.{name}"), value, allowed)?;
+        }
+        if let Decay::Cosine { last_share } = self.decay {
+            check_number("optimiser.decay.last_share", last_share, 0.0..f64::MAX)?;
+        }
+        // Infinity is how one says that gradients are not to be shortened.
+        match self.clip_norm > 0.0 {
+            true => Ok(()),
+            false => Err(format!(
+                "optimiser.clip_norm: expected a number above 0, found {}",
+                self.clip_norm
+            )),
+        }
+    }
+}
+
+/// Refuses a number outside its range, NaN among them.
+fn check_number(
+    name: &str,
+    value: f64,
+    allowed: std::ops::Range<f64>,
+) -> std::result::Result<(), String> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (low, high) = (allowed.start, allowed.end);
+    let most = match high == f64::MAX {
+        true => String::new(),
+        false => format!(" and below {high}"),
+    };
+    Err(format!(
+        "{name}: expected a number from {low} up{most}, found {value}"
+    ))
+}
+
 impl Autoencoder {
     fn check(&self, data: &Data) -> std::result::Result<(), String> {
         if self.temporal && self.norm_groups != 32 {
@@ -331,6 +391,13 @@ impl Autoencoder {
         }
         check_channels(&self.block_out_channels, self.norm_groups)?;
         let step = 1 << (self.block_out_channels.len() - 1);
+        for (name, side) in [("width", data.width), ("height", data.height)] {
+            if side == 0 || !side.is_multiple_of(step) {
+                return Err(format!(
+                    "data.{name}: expected a multiple of {step}, which is how much this autoencoder shrinks, found {side}"
+                ));
+            }
+        }
         let fits = self.crop_px > 0 && self.crop_px <= data.width.min(data.height);
         if !fits || !self.crop_px.is_multiple_of(step) {
             return Err(format!(
@@ -364,16 +431,27 @@ impl ImageToVideo {
                 self.condition_dropout
             ));
         }
-        if run.sampling.is_none() {
-            return Err("run.sampling: an image_to_video run needs this table".into());
+        for (name, law) in [("noise", self.noise), ("still_noise", self.still_noise)] {
+            let std = f64::from(law.std);
+            check_number(&format!("model.{name}.std"), std, 0.0..f64::MAX)?;
+        }
+        match run.sampling {
+            None => return Err("run.sampling: an image_to_video run needs this table".into()),
+            Some(sampling) if sampling.steps == 0 => {
+                return Err("run.sampling.steps: expected at least one, found none".into());
+            }
+            Some(_) => {}
         }
         Ok(())
     }
 }
 
 fn check_channels(channels: &[usize], groups: usize) -> std::result::Result<(), String> {
-    if channels.is_empty() {
-        return Err("block_out_channels: expected at least one level, found none".into());
+    if !(1..=MAX_LEVELS).contains(&channels.len()) {
+        return Err(format!(
+            "block_out_channels: expected 1 to {MAX_LEVELS} levels, found {}",
+            channels.len()
+        ));
     }
     match channels
         .iter()

@@ -54,14 +54,14 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         message: String,
     },
-    /// A loss or a gradient is NaN or infinite.
+    /// A loss, a gradient or a weight is NaN or infinite.
     #[error(
-        "step {step}: {place} is {value}; the run stopped before it spoiled the weights, and its last checkpoint is good: lower optimiser.learning_rate or optimiser.clip_norm, or raise optimiser.warm_up_steps"
+        "step {step}: {place} is {value}; the run stopped there, and no checkpoint was written after the step before: lower optimiser.learning_rate or optimiser.clip_norm, or raise optimiser.warm_up_steps, and begin a new run (start.continue_from can name a checkpoint from before the trouble)"
     )]
     NotFinite {
         /// The step, counted from 1.
         step: u64,
-        /// The loss, or the gradient of a parameter by its name.
+        /// The loss, or a parameter or its gradient by its name.
         place: String,
         /// The value found.
         value: f32,

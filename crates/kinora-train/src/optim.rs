@@ -127,7 +127,7 @@ impl Optimiser {
     /// `step` is the run's, for messages; `t` counts the optimiser's own steps from 1.
     ///
     /// # Errors
-    /// When a gradient is not finite; no weight has moved then.
+    /// When a gradient is not finite, no weight having moved then; or when the step makes a weight so.
     pub fn step(
         &mut self,
         weights: &[Weight],
@@ -149,6 +149,7 @@ impl Optimiser {
             if let (Some(moments), Some(gradient)) = (moments, gradient) {
                 self.adam
                     .step(&weight.param, moments, gradient, scale, learning_rate, t)?;
+                check_weight(step, weight)?;
             }
         }
         Ok(norm)
@@ -239,6 +240,24 @@ pub fn check_finite(step: u64, name: &str, gradient: &Tensor) -> Result<()> {
             step,
             place: format!("the gradient of `{name}`"),
             value: *value,
+        }),
+    }
+}
+
+/// Refuses a weight that a step has made NaN or infinite: the last step of a run has no loss after it
+/// that would tell, and its model would be published.
+fn check_weight(step: u64, weight: &Weight) -> Result<()> {
+    let values = weight.param.get();
+    let found = values
+        .as_f32()?
+        .par_chunks(1 << 14)
+        .find_map_first(|block| block.iter().copied().find(|value| !value.is_finite()));
+    match found {
+        None => Ok(()),
+        Some(value) => Err(Error::NotFinite {
+            step,
+            place: format!("`{}`", weight.name),
+            value,
         }),
     }
 }

@@ -27,6 +27,13 @@ pub enum Event<'a> {
         /// Videos there are.
         of: usize,
     },
+    /// A file in the folder is left out.
+    Skipped {
+        /// The file.
+        path: &'a Path,
+        /// Why, in words.
+        reason: &'a str,
+    },
     /// Frames are being encoded, once for the whole run.
     Encoding {
         /// Videos encoded.
@@ -96,13 +103,17 @@ pub fn run(
     let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {
         progress(Event::Reading { done, of })
     })?;
+    for file in clips.skipped() {
+        let (path, reason) = (file.path.as_path(), file.reason.as_str());
+        progress(Event::Skipped { path, reason });
+    }
     let order = Order::new(config.seed, clips.training.len());
 
     // Then the weights, from the first of the places they may come from. A checkpoint made under
     // other numbers is refused here, so the resolved copy of the configuration is saved after.
     let mut now = checkpoint::start(config, run, &clips)?;
     let copy = run.join("config.toml");
-    std::fs::write(&copy, config.to_toml()).map_err(Error::io("write", &copy))?;
+    checkpoint::replace_text(&copy, &config.to_toml())?;
     now.task
         .prepare(&clips, config.data.mirror, &mut |done, of| {
             progress(Event::Encoding { done, of })
@@ -177,6 +188,8 @@ pub fn run(
             }
         }
     }
+    // Killed between its last checkpoint and here, a run has its picture still to draw.
+    log.draw(&run.join("loss.png"))?;
     checkpoint::finish(run, &clips, &now).map(Outcome::Finished)
 }
 

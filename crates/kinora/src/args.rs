@@ -79,30 +79,30 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub fps: Option<u32>,
     /// How much motion to ask for, 0 to 255 [default: 127, or what the model's folder says].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub motion_bucket: Option<f32>,
     /// Noise added to the still before it is encoded, as a standard deviation; more frees the motion
     /// [default: 0.02, or what the model's folder says].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub noise_aug: Option<f32>,
     /// Guidance at the first frame [default: 1, or what the model's folder says].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub guidance_min: Option<f32>,
     /// Guidance at the last frame [default: 3, or what the model's folder says].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub guidance_max: Option<f32>,
     /// The sampler.
     #[arg(long, value_enum, default_value_t = SamplerName::Euler)]
     pub sampler: SamplerName,
     /// Seed of the noise; the same numbers as PyTorch's CPU generator draws.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Decode this many frames at a time as diffusers does: an approximation, for comparison. Without
     /// it the decode is exact in bounded memory.
     #[arg(long)]
     pub decode_chunk: Option<usize>,
     /// Most memory to use, in GiB [default: what is free].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub max_memory_gib: Option<f64>,
     /// Write the first, the middle and the last frame of the denoised estimate to this picture after
     /// every step.

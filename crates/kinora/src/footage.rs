@@ -2,7 +2,8 @@
 
 use crate::Outcome;
 use crate::args::FootageArgs;
-use crate::progress::{Manner, Reporter};
+use crate::interrupt::Interrupt;
+use crate::progress::{Manner, Reporter, named};
 use anyhow::{Context as _, bail};
 use kinora_media::{FootageOptions, Fps, Metadata, Subject, Writer, render_footage};
 use serde_json::json;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// When an option makes no sense, ffmpeg is missing, or a file cannot be written.
 pub fn run(args: &FootageArgs) -> anyhow::Result<Outcome> {
     let reporter = Reporter::new(Manner::choose(args.json));
+    Interrupt::at_once()?;
     let options = FootageOptions {
         videos: args.videos,
         seed: args.seed,
@@ -35,7 +37,7 @@ pub fn run(args: &FootageArgs) -> anyhow::Result<Outcome> {
         reporter.tell(
             "footage",
             &text,
-            json!({ "videos": paths.len(), "folder": args.out }),
+            json!({ "videos": paths.len(), "folder": named(&args.out) }),
         )?;
     }
     if let Some(still) = &args.held_out {
@@ -48,7 +50,7 @@ pub fn run(args: &FootageArgs) -> anyhow::Result<Outcome> {
         reporter.tell(
             "held_out",
             &text,
-            json!({ "still": still, "continuation": truth }),
+            json!({ "still": named(still), "continuation": named(&truth) }),
         )?;
     }
     Ok(Outcome::Done)

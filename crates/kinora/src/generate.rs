@@ -2,8 +2,9 @@
 
 use crate::args::{GenerateArgs, SamplerName};
 use crate::defaults::Defaults;
-use crate::progress::{Manner, Reporter, Stage, round};
-use crate::{Outcome, interrupt, model_path, plan};
+use crate::interrupt::Interrupt;
+use crate::progress::{Manner, Reporter, Stage, named, round};
+use crate::{Outcome, model_path, plan};
 use anyhow::{Context as _, bail};
 use kinora_diffusion::{LinearGuider, Sampler};
 use kinora_media::{Fps, Metadata, Rgb8Image, SheetRow, SheetStyle, Writer, contact_sheet};
@@ -24,12 +25,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// memory, or the output cannot be written. Nothing is left half written.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     let reporter = Reporter::new(Manner::choose(args.json));
+    let interrupt = Interrupt::at_once()?;
+    interrupt.wait_for_safe_points();
 
     // What can be refused at once is refused before gigabytes are read.
     let still = kinora_media::read_image(&args.image)?;
     let picture = Picture::new(still.data(), still.height(), still.width())?;
-    let stop = interrupt::flag()?;
-    let path = model_path::resolve(&args.model, args.variant, &reporter, &stop)?;
+    check_outputs(args)?;
+    let Interrupt { stop, .. } = &interrupt;
+    let path = model_path::resolve(&args.model, args.variant, &reporter, stop)?;
     let opening = Opening {
         variant: args.variant,
         ..Opening::default()
@@ -53,7 +57,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     building.finish()?;
     let mut watch = Watch {
         reporter: &reporter,
-        stop: &stop,
+        stop,
         stage: None,
         args,
         vae: &model.vae,
@@ -79,9 +83,19 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     let seconds = reporter.elapsed_s();
     let peak_mib = crate::memory::peak_bytes().map(|bytes| bytes >> 20);
     let text = format!("{} in {seconds:.1} s", args.out.display());
-    let fields = json!({ "out": args.out, "seconds": round(seconds), "peak_memory_mib": peak_mib });
+    let fields =
+        json!({ "out": named(&args.out), "seconds": round(seconds), "peak_memory_mib": peak_mib });
     reporter.tell("done", &text, fields)?;
     Ok(Outcome::Done)
+}
+
+/// Refuses outputs that could not be written, before the work is done.
+fn check_outputs(args: &GenerateArgs) -> anyhow::Result<()> {
+    Writer::check(&args.out)?;
+    match &args.preview {
+        Some(preview) => Ok(Rgb8Image::check_output(preview)?),
+        None => Ok(()),
+    }
 }
 
 /// What the user asked for; where they did not, what the model's folder says.
@@ -161,7 +175,15 @@ fn plain(value: f32) -> f64 {
 fn write(mut writer: Writer, frames: &Tensor) -> anyhow::Result<()> {
     let unit = frames01_from_tensor(frames)?;
     let frame_values = unit.elements() / unit.dims()[0];
-    for frame in unit.as_f32()?.chunks_exact(frame_values) {
+    let values = unit.as_f32()?;
+    // Clamping lets NaN through, and a file of it would look like a success.
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        bail!(
+            "the frames hold {value}; nothing was written: lower --guidance-max, or check the model \
+             with `kinora inspect`"
+        );
+    }
+    for frame in values.chunks_exact(frame_values) {
         writer.push_f32(frame)?;
     }
     Ok(writer.finish()?)

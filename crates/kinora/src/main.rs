@@ -20,6 +20,7 @@ mod plan;
 mod progress;
 
 use clap::Parser as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// How a verb ended when nothing went wrong on the way to its end.
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
         Ok(Outcome::Stopped) => ExitCode::from(130),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kinora: {error:#}");
+            // Standard error may be closed; what is left to say then is the exit code.
+            let _ = writeln!(std::io::stderr(), "kinora: {}", in_words(&error));
             ExitCode::from(2)
         }
     }
@@ -58,6 +60,23 @@ fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
     }
 }
 
+/// The causes one after another, none told twice: an error of the libraries already ends with the
+/// words of what caused it.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.trim_end();
+        if words.ends_with(cause) {
+            continue;
+        }
+        if !words.is_empty() {
+            words.push_str(": ");
+        }
+        words.push_str(cause);
+    }
+    words
+}
+
 /// Whoever read our output has seen enough: that is success.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -65,4 +84,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let io = std::io::Error::other("the disk is full");
+        let error = anyhow::Error::from(io).context("a.mp4: could not write: the disk is full");
+        assert_eq!(in_words(&error), "a.mp4: could not write: the disk is full");
+        let bare: anyhow::Result<()> = Err(anyhow::anyhow!("no number\n"));
+        let error = bare.context("a.json").expect_err("an error");
+        assert_eq!(in_words(&error), "a.json: no number");
+    }
 }

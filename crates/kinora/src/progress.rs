@@ -3,7 +3,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::Instant;
 
 /// Where reports go.
@@ -48,10 +49,11 @@ impl Reporter {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// Tells one fact: `text` to people, `event` with `fields` to machines.
+    /// Tells one fact: `text` to people, `event` with `fields` to machines. Long work goes on when
+    /// nobody reads any more.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// When standard output cannot be written for another reason than a reader who left.
     pub fn tell(&self, event: &str, text: &str, fields: Value) -> std::io::Result<()> {
         self.tell_beside(&None, event, text, fields)
     }
@@ -59,7 +61,7 @@ impl Reporter {
     /// Tells one fact above a bar that goes on.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// As [`Reporter::tell`].
     pub fn tell_beside(
         &self,
         bar: &Option<ProgressBar>,
@@ -73,13 +75,20 @@ impl Reporter {
                 line.extend(fields);
             }
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{line}")?;
-            return out.flush();
+            let written = writeln!(out, "{line}").and_then(|()| out.flush());
+            return match written {
+                Err(failure) if failure.kind() != ErrorKind::BrokenPipe => {
+                    let words = format!("could not write to standard output: {failure}");
+                    Err(std::io::Error::new(failure.kind(), words))
+                }
+                _ => Ok(()),
+            };
         }
         match bar {
             _ if text.is_empty() => {}
             Some(bar) if self.manner == Manner::Bars => bar.println(text),
-            _ => eprintln!("{text}"),
+            // `eprintln` would end the work with a panic where standard error is closed.
+            _ => drop(writeln!(std::io::stderr(), "{text}")),
         }
         Ok(())
     }
@@ -132,7 +141,7 @@ impl Stage<'_> {
     /// `done` parts are done.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// As [`Reporter::tell`].
     pub fn at(&self, done: usize) -> std::io::Result<()> {
         self.bar.set_position(done as u64);
         if self.reporter.manner != Manner::Json {
@@ -165,7 +174,7 @@ impl Stage<'_> {
     /// The stage is over.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// As [`Reporter::tell`].
     pub fn finish(self) -> std::io::Result<()> {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
@@ -181,4 +190,9 @@ impl Stage<'_> {
 /// Milliseconds are enough for a report.
 pub fn round(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
+}
+
+/// A path as a report names it: JSON has no room for bytes that are no text.
+pub fn named(path: &Path) -> String {
+    path.display().to_string()
 }

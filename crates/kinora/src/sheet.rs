@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::args::SheetArgs;
+use crate::interrupt::Interrupt;
 use anyhow::{Context as _, bail};
 use kinora_media::{
     ReadOptions, Reader, Rgb8Image, SheetRow, SheetStyle, contact_sheet, read_image,
@@ -16,9 +17,12 @@ pub fn run(args: &SheetArgs) -> anyhow::Result<Outcome> {
     if args.columns == 0 {
         bail!("--columns: expected at least 1");
     }
+    Interrupt::at_once()?;
     let mut rows = Vec::new();
     for row in &args.rows {
-        let (caption, path) = match row.split_once('=') {
+        // A file whose own name holds the sign is a file, not a caption and a file.
+        let captioned = row.split_once('=').filter(|_| !Path::new(row).exists());
+        let (caption, path) = match captioned {
             Some((caption, path)) => (caption.to_owned(), PathBuf::from(path)),
             None => {
                 let path = PathBuf::from(row);

@@ -1,8 +1,9 @@
 //! `kinora train`: a configuration and a folder of videos become a run.
 
+use crate::Outcome;
 use crate::args::TrainArgs;
-use crate::progress::{Manner, Reporter, Stage, round};
-use crate::{Outcome, interrupt};
+use crate::interrupt::Interrupt;
+use crate::progress::{Manner, Reporter, Stage, named};
 use kinora_train::{Config, Event, Origin};
 use serde_json::json;
 use std::io;
@@ -16,21 +17,27 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let config = Config::read(&args.config)?;
     let resolved = config.to_toml();
     reporter.tell("config", &resolved, json!({ "config": config }))?;
-    let stop = interrupt::flag()?;
+    // Until the first step there is nothing to lose but time: what was read is kept.
+    let interrupt = Interrupt::at_once()?;
     let mut told = Told {
         reporter: &reporter,
+        interrupt: &interrupt,
         stage: None,
         closed: Ok(()),
     };
-    let outcome = kinora_train::run(&config, &args.data, &args.run, &stop, &mut |event| {
-        told.take(event)
-    });
+    let outcome = kinora_train::run(
+        &config,
+        &args.data,
+        &args.run,
+        &interrupt.stop,
+        &mut |event| told.take(event),
+    );
     told.end_stage();
     told.closed?;
     match outcome? {
         kinora_train::Outcome::Finished(model) => {
             let text = format!("the model is {}", model.display());
-            reporter.tell("finished", &text, json!({ "model": model }))?;
+            reporter.tell("finished", &text, json!({ "model": named(&model) }))?;
             Ok(Outcome::Done)
         }
         kinora_train::Outcome::Stopped(checkpoint) => {
@@ -38,7 +45,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
                 "stopped; the same command goes on from {}",
                 checkpoint.display()
             );
-            reporter.tell("stopped", &text, json!({ "checkpoint": checkpoint }))?;
+            reporter.tell(
+                "stopped",
+                &text,
+                json!({ "checkpoint": named(&checkpoint) }),
+            )?;
             Ok(Outcome::Stopped)
         }
     }
@@ -47,6 +58,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 /// What has been told of the run so far.
 struct Told<'a> {
     reporter: &'a Reporter,
+    interrupt: &'a Interrupt,
     stage: Option<(&'static str, Stage<'a>)>,
     closed: io::Result<()>,
 }
@@ -63,6 +75,12 @@ impl<'a> Told<'a> {
     fn tell(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Reading { done, of } => self.at("read", done, of),
+            Event::Skipped { path, reason } => {
+                self.end_stage();
+                let text = format!("left out: {}: {reason}", path.display());
+                let fields = json!({ "path": named(path), "reason": reason });
+                self.reporter.tell("skipped", &text, fields)
+            }
             Event::Encoding { done, of } => self.at("encode", done, of),
             Event::Begins {
                 origin,
@@ -73,6 +91,7 @@ impl<'a> Told<'a> {
                 clips,
             } => {
                 self.end_stage();
+                self.interrupt.wait_for_safe_points();
                 let origin = origin_in_words(origin);
                 let text = format!(
                     "{origin}; {weights} values, {trained} trained, on {clips} clips; step {step} of {steps} done"
@@ -112,13 +131,13 @@ impl<'a> Told<'a> {
                 &self.stage_bar(),
                 "sampled",
                 &format!("samples in {}", path.display()),
-                json!({ "path": path }),
+                json!({ "path": named(path) }),
             ),
             Event::Saved(path) => self.reporter.tell_beside(
                 &self.stage_bar(),
                 "saved",
                 &format!("checkpoint {}", path.display()),
-                json!({ "path": path, "elapsed_s": round(self.reporter.elapsed_s()) }),
+                json!({ "path": named(path) }),
             ),
         }
     }

@@ -185,3 +185,75 @@ fn commands_in_the_readme_are_understood() {
     }
     assert!(checked > 3, "the README should show commands");
 }
+
+/// The commands of a text: what follows `kinora` on lines of code and between backticks, each with the
+/// rest of its line.
+fn commands(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches(['#', ' ']).trim();
+        let line = line.strip_prefix("command ").unwrap_or(line).trim();
+        let inline = quoted(line);
+        let inline = inline
+            .iter()
+            .filter_map(|code| code.strip_prefix("kinora "));
+        found.extend(inline.map(str::to_owned));
+        if let Some(command) = line.strip_prefix("kinora ") {
+            let command = command.split('#').next().unwrap();
+            found.push(command.trim().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_is_written_down_has_its_verb_and_its_flags() {
+    let kinora = |words: &[&str]| {
+        let command = std::process::Command::new(env!("CARGO_BIN_EXE_kinora"))
+            .args(words)
+            .output()
+            .unwrap();
+        (
+            command.status.success(),
+            String::from_utf8(command.stdout).unwrap(),
+        )
+    };
+    let mut texts = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    texts.extend(files("docs", ".md"));
+    texts.extend(files("configs", ".toml"));
+    let mut flags_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut checked = 0;
+    for path in texts {
+        for command in commands(&fs::read_to_string(&path).unwrap()) {
+            let mut words = command.split_whitespace();
+            let Some(verb) = words.next().filter(|word| !word.starts_with('-')) else {
+                continue;
+            };
+            let known = flags_of.entry(verb.to_owned()).or_insert_with(|| {
+                let (understood, help) = kinora(&[verb, "--help"]);
+                assert!(
+                    understood,
+                    "{}: `kinora {command}`: no such verb",
+                    path.display()
+                );
+                let words = help.split(|c: char| c.is_whitespace() || ",[]=".contains(c));
+                let flags = words.filter(|word| word.starts_with("--"));
+                flags.map(str::to_owned).collect()
+            });
+            for flag in words.filter(|word| word.starts_with("--")) {
+                let flag = flag.split('=').next().unwrap();
+                let flag = flag.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                assert!(
+                    known.contains(flag),
+                    "{}: `kinora {command}`: {verb} has no {flag}",
+                    path.display()
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(
+        checked >= 20,
+        "the documents should show commands, found {checked} flags"
+    );
+}

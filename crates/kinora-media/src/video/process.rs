@@ -15,6 +15,20 @@ use std::time::{Duration, Instant};
 /// complains of every block.
 const MAX_WORDS_BYTES: usize = 2000;
 
+/// The groups that run, for [`end_all_processes`].
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends every child and lets none begin any more, for a process that is about to exit at once.
+pub(crate) fn end_all_processes() {
+    let running = running();
+    running.iter().for_each(|group| end_group(*group));
+    std::mem::forget(running);
+}
+
 /// A running child in a process group of its own. Dropping it ends the whole group.
 ///
 /// The time limit counts only the time spent waiting for the child ([`Process::within_limit`]): a
@@ -93,6 +107,8 @@ impl Process {
         feeds_input: bool,
         limit: Duration,
     ) -> Result<Process> {
+        // Held while the child begins: between its start and its listing nobody may end all.
+        let mut running = running();
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(if feeds_input {
@@ -113,6 +129,8 @@ impl Process {
         let stderr = child.stderr.take().expect("standard error is piped");
         let watch = Arc::new(Watch::default());
         let group = Pid::from_child(&child);
+        running.push(group);
+        drop(running);
         let watched = Arc::clone(&watch);
         Ok(Process {
             program: program.to_owned(),
@@ -194,6 +212,9 @@ impl Process {
         if let Some(watchdog) = self.watchdog.take() {
             let _ = watchdog.join();
             end_group(Pid::from_child(&self.child));
+            // Before it is reaped: afterwards its number may be somebody else's.
+            let group = Pid::from_child(&self.child);
+            running().retain(|running| *running != group);
         }
         let status = self.child.wait();
         let words = self.words.take().and_then(|words| words.join().ok());
@@ -206,6 +227,19 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.close();
+    }
+}
+
+/// Refuses when a program is not on the PATH.
+pub(crate) fn require_program(program: &str) -> Result<()> {
+    let Some(path) = std::env::var_os("PATH") else {
+        return Ok(()); // the system looks in places of its own then
+    };
+    match std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        true => Ok(()),
+        false => Err(Error::ToolMissing {
+            program: program.to_owned(),
+        }),
     }
 }
 

@@ -37,9 +37,11 @@ pub(super) struct Encoder {
     path: PathBuf,
     size: (usize, usize),
     text: String,
-    unfinished: UnfinishedFile,
     input: Option<ChildStdin>,
+    // Before the file, so that it is dropped first: an encoder that still runs when its output is
+    // removed would make it anew.
     process: Option<Process>,
+    unfinished: UnfinishedFile,
 }
 
 impl Encoder {
@@ -95,7 +97,17 @@ impl Encoder {
         };
         drop(input);
         if let Some(process) = self.process.take() {
-            process.finish()?;
+            let words = process.finish()?;
+            // Some versions of ffmpeg end with success although the disk was full when they wrote
+            // their last bytes; they do complain.
+            if !words.is_empty() {
+                return Err(Error::Tool {
+                    program: "ffmpeg".to_owned(),
+                    path: self.path,
+                    status: "it complained, and the file may be broken".to_owned(),
+                    words,
+                });
+            }
         }
         if self.codec == Codec::Gif {
             append_gif_comment(self.unfinished.path(), &self.text)
@@ -117,7 +129,7 @@ fn encode_arguments(
         fps.to_string(),
         format!("comment={text}"),
     );
-    let mut words = "-nostdin -hide_banner -v error -f rawvideo -pix_fmt rgb24".to_owned();
+    let mut words = "-nostdin -hide_banner -v error -xerror -f rawvideo -pix_fmt rgb24".to_owned();
     words += &format!(" -s {size} -r {rate} -i pipe:0 -an -vf");
     let mut words = split(&words);
     words.push(if codec == Codec::Gif { PALETTE } else { COLOUR }.into());

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::image::Rgb8Image;
 use crate::metadata::side_file;
-use crate::unfinished::{UnfinishedFolder, write_whole};
+use crate::unfinished::{UnfinishedFolder, check_folder, write_whole};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,10 @@ impl Folder {
 
     pub fn push(&mut self, frame: &Rgb8Image) -> Result<()> {
         let name = format!("frame_{:05}.png", self.frames);
-        frame.save(&self.unfinished.path().join(name))?;
+        let path = self.path.join(&name);
+        frame
+            .save(&self.unfinished.path().join(name))
+            .map_err(|failure| failure.about(&path))?;
         self.frames += 1;
         Ok(())
     }
@@ -38,6 +41,12 @@ impl Folder {
         self.unfinished.finish()?;
         write_whole(&side_file(&self.path), self.text.as_bytes())
     }
+}
+
+/// Refuses a place where no folder of frames can be.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let path: PathBuf = path.components().collect();
+    check_folder(&path, is_frame)
 }
 
 /// Whether a file is a frame that an earlier run may have written here.

@@ -5,6 +5,14 @@ use crate::vae::Decoding;
 use crate::{Error, Result};
 use kinora_diffusion::{LinearGuider, Sampler};
 
+/// The most pixels of a frame: the size at which PIL takes a picture for an attack.
+const MAX_PIXELS: usize = 178_956_970;
+/// The most frames, and the most steps: far beyond what any model of this kind can hold together,
+/// and few enough for a plan to be counted in 64 bits.
+const MAX_COUNT: usize = 10_000;
+/// The most frames a second that the formats of videos agree on.
+const MAX_FPS: u32 = 1000;
+
 /// What a clip is to be. `Settings::default_for` gives what diffusers would take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -80,6 +88,12 @@ impl Settings {
 
     fn check_size(&self, side: usize) -> Result<()> {
         let (width, height) = (self.width, self.height);
+        if width.saturating_mul(height) > MAX_PIXELS {
+            return Err(Error::argument(
+                "size",
+                format!("expected at most {MAX_PIXELS} pixels, found {width}×{height}"),
+            ));
+        }
         if width > 0 && height > 0 && width.is_multiple_of(side) && height.is_multiple_of(side) {
             return Ok(());
         }
@@ -98,9 +112,16 @@ impl Settings {
             if count == 0 {
                 return Err(Error::argument(what, "expected at least 1, found 0"));
             }
+            if count > MAX_COUNT {
+                let found = format!("expected at most {MAX_COUNT}, found {count}");
+                return Err(Error::argument(what, found));
+            }
         }
-        if self.fps == 0 {
-            return Err(Error::argument("fps", "expected at least 1, found 0"));
+        if !(1..=MAX_FPS).contains(&self.fps) {
+            return Err(Error::argument(
+                "fps",
+                format!("expected 1 to {MAX_FPS}, found {}", self.fps),
+            ));
         }
         match self.decoding {
             Decoding::Chunked { frames: 0 } => Err(Error::argument(
@@ -168,7 +189,7 @@ mod tests {
              1023×500; the nearest is 1024×504"
         );
         assert!(refused(|s| s.height = 0).ends_with("the nearest is 1024×8"));
-        assert!(refused(|s| s.width = usize::MAX).contains("multiples of 8"));
+        assert!(refused(|s| s.width = usize::MAX).contains("at most 178956970 pixels"));
     }
 
     #[test]
@@ -181,7 +202,9 @@ mod tests {
             refused(|s| s.steps = 0),
             "steps: expected at least 1, found 0"
         );
-        assert_eq!(refused(|s| s.fps = 0), "fps: expected at least 1, found 0");
+        assert_eq!(refused(|s| s.fps = 0), "fps: expected 1 to 1000, found 0");
+        assert!(refused(|s| s.frames = usize::MAX).starts_with("frames: expected at most 10000"));
+        assert!(refused(|s| s.steps = usize::MAX).starts_with("steps: expected at most 10000"));
         assert!(refused(|s| s.noise_aug = -0.1).starts_with("noise on the still"));
         assert!(refused(|s| s.motion_bucket = f32::NAN).starts_with("motion bucket"));
         assert!(refused(|s| s.guider.max = f32::INFINITY).starts_with("last guidance scale"));

@@ -104,23 +104,22 @@ impl Plan {
             return Ok(plan);
         }
         let needed = Plan::new(configs, weights_bytes, settings)?.peak_bytes();
-        let remedy = smaller(settings, configs.vae.downscale())
-            .find(|(_, settings)| matches!(attempt(settings), Ok(Some(_))))
-            .map_or_else(
-                || {
-                    format!(
-                        "the weights alone take {}; free some memory, or take weights in 16 bits",
-                        gib(weights_bytes)
-                    )
-                },
-                |(change, _)| format!("{change} would fit"),
-            );
+        let fits = |settings: &Settings| matches!(attempt(settings), Ok(Some(_)));
+        let remedy = smaller(settings, configs.vae.downscale(), fits).map_or_else(
+            || {
+                format!(
+                    "the weights alone take {}; free some memory, or take weights in 16 bits",
+                    in_words(weights_bytes)
+                )
+            },
+            |change| format!("{change} would fit"),
+        );
         Err(Error::argument(
             "memory",
             format!(
                 "this clip needs {}, {} are free; {remedy}",
-                gib(needed),
-                gib(available_bytes)
+                in_words(needed),
+                in_words(available_bytes)
             ),
         ))
     }
@@ -142,47 +141,52 @@ impl Plan {
     }
 }
 
-/// Cheaper settings, the least change first, each with what was changed.
-fn smaller(settings: &Settings, side: usize) -> impl Iterator<Item = (String, Settings)> {
-    let in_turn = settings.branches_together.then(|| {
-        let settings = Settings {
-            branches_together: false,
-            ..settings.clone()
-        };
-        (
-            "one branch of guidance after the other".to_owned(),
-            settings,
-        )
-    });
+/// The least changes to settings that make them fit, in words that name the setting: fewer frames,
+/// or smaller ones.
+fn smaller(settings: &Settings, side: usize, fits: impl Fn(&Settings) -> bool) -> Option<String> {
     let base = Settings {
         branches_together: false,
         ..settings.clone()
     };
-    let (all, width, height) = (base.frames, base.width, base.height);
-    let few = base.clone();
-    let fewer = (1..all).rev().map(move |frames| {
-        let settings = Settings {
-            frames,
-            ..few.clone()
-        };
-        (format!("{frames} frames"), settings)
+    if settings.branches_together && fits(&base) {
+        return Some("one branch of guidance after the other".to_owned());
+    }
+    let with_frames = |frames| Settings {
+        frames,
+        ..base.clone()
+    };
+    // Memory grows with the frames, so that halving finds the most that fit.
+    let (mut fit, mut over) = (0, base.frames);
+    while over - fit > 1 {
+        let middle = fit + (over - fit) / 2;
+        match fits(&with_frames(middle)) {
+            true => fit = middle,
+            false => over = middle,
+        }
+    }
+    // One frame is no clip.
+    let frames = (fit > 1).then(|| format!("frames {fit}"));
+    // Multiples of 64 keep every level of the networks even.
+    let grid = side.max(64);
+    let shrunk = |length: usize, sixteenths: usize| {
+        ((length * sixteenths / 16 / grid).max(1) * grid).min(length)
+    };
+    let sizes = (1..16).rev().map(|sixteenths| Settings {
+        width: shrunk(base.width, sixteenths),
+        height: shrunk(base.height, sixteenths),
+        ..base.clone()
     });
-    let smaller = (1..16).rev().map(move |sixteenths| {
-        // Multiples of 64 keep every level of the networks even.
-        let grid = side.max(64);
-        let shrunk = |length: usize| (length * sixteenths / 16 / grid).max(1) * grid;
-        let settings = Settings {
-            width: shrunk(width).min(width),
-            height: shrunk(height).min(height),
-            ..base.clone()
-        };
-        let text = format!("{}×{}", settings.width, settings.height);
-        (text, settings)
-    });
-    in_turn.into_iter().chain(fewer).chain(smaller)
+    let size = sizes.into_iter().find(|settings| fits(settings));
+    let size = size.map(|size| format!("width {} and height {}", size.width, size.height));
+    let both: Vec<String> = frames.into_iter().chain(size).collect();
+    (!both.is_empty()).then(|| both.join(", or "))
 }
 
 /// Bytes in words.
-fn gib(bytes: usize) -> String {
-    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+fn in_words(bytes: usize) -> String {
+    let mib = bytes as f64 / (1u64 << 20) as f64;
+    match mib {
+        mib if mib < 1024.0 => format!("{mib:.0} MiB"),
+        mib => format!("{:.1} GiB", mib / 1024.0),
+    }
 }

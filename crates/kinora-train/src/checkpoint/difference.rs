@@ -53,7 +53,7 @@ pub(super) fn check(checkpoint: &Path, config: &Config) -> Result<()> {
 }
 
 /// Every value of a TOML text by its dotted key.
-fn flat(text: &str) -> std::result::Result<BTreeMap<String, Value>, String> {
+pub(crate) fn flat(text: &str) -> std::result::Result<BTreeMap<String, Value>, String> {
     fn gather(key: String, value: Value, into: &mut BTreeMap<String, Value>) {
         match value {
             Value::Table(table) => {

@@ -1,0 +1,11 @@
+//! The binary as a black box: each test types a command in a fresh folder and looks at what is there
+//! afterwards, at the exit code, and at what was said.
+
+mod generate;
+mod interrupted;
+mod looking;
+mod models;
+mod pictures;
+mod place;
+mod resume;
+mod train;
