@@ -68,6 +68,12 @@ impl<R: TableRow> TableReader<R> {
         Self::opened(path, Some(names))
     }
 
+    /// The names of the columns, in their order.
+    #[must_use]
+    pub fn column_names() -> Vec<&'static str> {
+        R::columns().iter().map(|column| column.name()).collect()
+    }
+
     /// How many rows the table has.
     #[must_use]
     pub fn row_count(&self) -> u64 {
