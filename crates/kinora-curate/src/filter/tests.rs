@@ -140,7 +140,7 @@ fn failed_clips_go_and_move_no_threshold() {
     let settings = only(|settings| settings.motion_score = Rule::lowest(50.0));
     let filtered = filter(&clips, &settings).unwrap();
     assert_eq!(filtered.thresholds.axes()[3].low, Some(75.0));
-    assert_eq!(filtered.verdicts[0].causes()[0], Cause::Failed);
+    assert_eq!(filtered.verdicts[0].causes(), [Cause::Failed]);
     assert_eq!(kept(&clips, &settings), 25);
 }
 

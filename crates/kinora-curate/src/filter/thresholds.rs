@@ -110,7 +110,9 @@ impl Thresholds {
     pub fn verdict(&self, clip: &ClipRow) -> Verdict {
         let mut causes = Vec::new();
         if clip.status == Status::Failed {
+            // Its scores, if it has any, say nothing of a clip that cannot be used.
             causes.push(Cause::Failed);
+            return Verdict { causes };
         }
         for threshold in self.axes.iter().filter(|threshold| threshold.asked) {
             match threshold.axis.of(clip) {

@@ -33,7 +33,11 @@ impl Histogram {
         let high = marks.iter().copied().fold(at(0.995), f64::max);
         let span = high - low;
         // Values near zero are shown from zero: where nothing is matters as much as where much is.
-        let low = if low >= 0.0 && low < span { 0.0 } else { low };
+        let low = if low >= 0.0 && low < 0.3 * span {
+            0.0
+        } else {
+            low
+        };
         let high = if high > low {
             high + (high - low) * 0.02
         } else {

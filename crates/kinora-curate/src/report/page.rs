@@ -123,7 +123,12 @@ fn put_histograms(out: &mut String, tally: &Tally) {
         Axis::ShortSide,
         Axis::Fps,
     ];
+    // Size and rate are of few kinds; they are drawn where a rule stands on them.
+    let plain = |axis| matches!(axis, Axis::ShortSide | Axis::Fps);
     for axis in order {
+        if plain(axis) && tally.threshold(axis).is_none() {
+            continue;
+        }
         let (name, unit, unjudged) = about(axis);
         let _ = write!(out, "<div class=\"chart\"><h3>{name}</h3><p>{unit}</p>");
         let place = axis as usize;
@@ -170,7 +175,11 @@ fn put_rules(out: &mut String, tally: &Tally) {
             threshold.map_or_else(|| "–".to_owned(), |threshold| count(threshold.judged)),
             count(first),
             count(all),
-            percent(all as f64, tally.before.clips as f64),
+            match cause {
+                // Those that failed are not among the clips found.
+                Cause::Failed => "–".to_owned(),
+                _ => percent(all as f64, tally.before.clips as f64),
+            },
         );
     }
     out.push_str("</table></div>");
@@ -206,15 +215,7 @@ fn put_sheets(out: &mut String, report: &Report<'_>) {
         }
     };
     let kept = |shown: &Shown| score(Axis::MotionScore)(shown);
-    put_sheet(
-        out,
-        report,
-        "Kept",
-        tally.after.clips,
-        &tally.kept,
-        true,
-        &kept,
-    );
+    put_sheet(out, report, "Kept", tally.after.clips, &tally.kept, &kept);
     for (&cause, fallen) in &tally.fallen {
         let title = format!("Taken out: {}", cause_words(cause).to_lowercase());
         match cause {
@@ -225,19 +226,10 @@ fn put_sheets(out: &mut String, report: &Report<'_>) {
                     &title,
                     fallen.all,
                     &fallen.sample,
-                    false,
                     &score(axis),
                 );
             }
-            _ => put_sheet(
-                out,
-                report,
-                &title,
-                fallen.all,
-                &fallen.sample,
-                false,
-                &|_| None,
-            ),
+            _ => put_sheet(out, report, &title, fallen.all, &fallen.sample, &|_| None),
         }
     }
 }
@@ -248,13 +240,11 @@ fn put_sheet(
     title: &str,
     clips: u64,
     sample: &Sample,
-    open: bool,
     score: &dyn Fn(&Shown) -> Option<String>,
 ) {
     let _ = write!(
         out,
-        "<details{}><summary>{title}<span>{} clips</span></summary><div class=\"sheet\">",
-        if open { " open" } else { "" },
+        "<details open><summary>{title}<span>{} clips</span></summary><div class=\"sheet\">",
         count(clips)
     );
     for shown in sample.shown() {

@@ -30,7 +30,7 @@ fn sources() -> Vec<SourceRow> {
     let failed = SourceRow {
         source: "v/bad.mp4".to_owned(),
         status: Status::Failed,
-        reason: Some("no video stream".to_owned()),
+        reason: Some("no video stream\u{1b}[31m".to_owned()),
         ..SourceRow::default()
     };
     vec![SourceRow::default(), failed]
@@ -159,11 +159,11 @@ fn nothing_at_all_makes_a_page_too() {
 fn the_summary_says_the_same_in_a_few_lines() {
     let text = report(&report_text);
     for line in [
-        "clips                    40     27",
-        "mean clip duration      2 s    2 s",
+        "clips                     40     27",
+        "mean clip duration       2 s    2 s",
         "motion_score              10           10  25.0 %",
         "text_area                  3            4  10.0 %",
-        "cuts       40    2.5     2.5        25.0 %",
+        "cuts       40    2.5     2.5       25.0 %",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }

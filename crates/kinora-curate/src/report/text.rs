@@ -1,7 +1,8 @@
 //! The report in a few lines for a terminal.
 
-use super::words::{count, duration, percent, significant};
+use super::words::{count, duration, percent, shortened, significant};
 use super::{Report, SetTally};
+use crate::filter::Cause;
 use std::fmt::Write as _;
 
 /// A summary to print at the end of a run: the paper's table before and after filtering, what each
@@ -17,7 +18,10 @@ pub fn report_text(report: &Report<'_>) -> String {
     put_table(&mut out, &["", "before", "after"], rows.collect());
     if !tally.fallen.is_empty() {
         let rows = tally.fallen.iter().map(|(cause, fallen)| {
-            let share = percent(fallen.all as f64, tally.before.clips as f64);
+            let share = match cause {
+                Cause::Failed => "–".to_owned(),
+                _ => percent(fallen.all as f64, tally.before.clips as f64),
+            };
             vec![cause.name(), count(fallen.first), count(fallen.all), share]
         });
         put_table(
@@ -27,9 +31,10 @@ pub fn report_text(report: &Report<'_>) -> String {
         );
     }
     if !tally.reasons.is_empty() {
-        let rows = tally.reasons.iter().map(|(reason, [videos, clips])| {
-            vec![reason.replace('\n', " "), count(*videos), count(*clips)]
-        });
+        let rows = tally
+            .reasons
+            .iter()
+            .map(|(reason, [videos, clips])| vec![plain(reason), count(*videos), count(*clips)]);
         put_table(
             &mut out,
             &["failed because", "videos", "clips"],
@@ -56,6 +61,12 @@ pub fn report_text(report: &Report<'_>) -> String {
         );
     }
     out
+}
+
+/// A reason on one short line. Control characters of a foreign program must not reach a terminal.
+fn plain(reason: &str) -> String {
+    let line = reason.replace(char::is_control, " ");
+    shortened(&line, 72)
 }
 
 /// The rows of the paper's Table 1: name, before, after.
