@@ -4,6 +4,7 @@
 mod columns;
 mod reader;
 mod rows;
+mod schema;
 mod sums;
 mod writer;
 

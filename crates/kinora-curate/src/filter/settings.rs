@@ -157,17 +157,15 @@ impl Rule {
         {
             return refuse(format!("expected a number, found {bound}"));
         }
-        if self.drop_lowest_percent.is_some() && self.drop_below.is_some() {
-            return refuse(
-                "drop_lowest_percent and drop_below both say where the low end falls; keep one"
-                    .to_owned(),
-            );
-        }
-        if self.drop_highest_percent.is_some() && self.drop_above.is_some() {
-            return refuse(
-                "drop_highest_percent and drop_above both say where the high end falls; keep one"
-                    .to_owned(),
-            );
+        for (end, share, bound) in [
+            ("low", percents[0], bounds[0]),
+            ("high", percents[1], bounds[1]),
+        ] {
+            if share.is_some() && bound.is_some() {
+                return refuse(format!(
+                    "a share and a value both say where the {end} end falls; keep one"
+                ));
+            }
         }
         match bounds {
             [Some(below), Some(above)] if below > above => refuse(format!(

@@ -88,18 +88,10 @@ impl Histogram {
     }
 
     fn draw_bars(&self, out: &mut String) {
-        let most = self
-            .before
-            .iter()
-            .chain(&self.after)
-            .copied()
-            .max()
-            .unwrap_or(0)
-            .max(1);
-        let width = (RIGHT - LEFT) / BINS as f64;
+        let most = self.before.iter().chain(&self.after).copied().max();
+        let most = most.unwrap_or(0).max(1) as f64;
         let step = (self.high - self.low) / BINS as f64;
         for bin in 0..BINS {
-            let x = LEFT + width * bin as f64;
             let from = self.low + step * bin as f64;
             let (before, after) = (self.before[bin], self.after[bin]);
             if before == 0 {
@@ -113,20 +105,8 @@ impl Histogram {
                 count(before),
                 count(after)
             );
-            for (class, value) in [("before", before), ("after", after)] {
-                let height = (BOTTOM - TOP) * value as f64 / most as f64;
-                if value > 0 {
-                    // The least bar is still a line that can be seen.
-                    let height = height.max(0.8);
-                    let _ = write!(
-                        out,
-                        "<rect class=\"{class}\" x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\"/>",
-                        x + 0.5,
-                        BOTTOM - height,
-                        width - 1.0
-                    );
-                }
-            }
+            draw_bar(out, "before", bin, before as f64 / most);
+            draw_bar(out, "after", bin, after as f64 / most);
             out.push_str("</g>");
         }
     }
@@ -153,6 +133,22 @@ impl Histogram {
             TOP - 7.0
         );
     }
+}
+
+fn draw_bar(out: &mut String, class: &str, bin: usize, share: f64) {
+    if share <= 0.0 {
+        return;
+    }
+    let width = (RIGHT - LEFT) / BINS as f64;
+    // The least bar is still a line that can be seen.
+    let height = ((BOTTOM - TOP) * share).max(0.8);
+    let _ = write!(
+        out,
+        "<rect class=\"{class}\" x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\"/>",
+        LEFT + width * bin as f64 + 0.5,
+        BOTTOM - height,
+        width - 1.0
+    );
 }
 
 /// About five round numbers between two.

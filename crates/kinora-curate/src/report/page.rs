@@ -319,49 +319,46 @@ fn put_costs(out: &mut String, report: &Report<'_>) {
         out.push_str("<p class=\"quiet\">Nothing was measured.</p>");
         return;
     }
-    out.push_str("<p class=\"quiet\">");
-    match report.decode_cpu_s {
-        Some(decode) => {
-            let all: f64 = report.costs.iter().map(|cost| cost.cpu_s).sum();
-            let _ = write!(
-                out,
-                "Processor time; decoding alone took {}, all steps together {} ({} times that).",
-                duration(decode),
-                duration(all),
-                significant(all / decode, 3)
-            );
-        }
-        None => out.push_str("Processor time; decoding alone was not measured."),
-    }
-    out.push_str("</p><div class=\"scroll\"><table><tr><th>step</th><th>items</th><th>processor</th><th>an item</th><th>passed</th><th>of decoding</th><th></th></tr>");
-    let most = report
-        .costs
-        .iter()
-        .map(|cost| cost.cpu_s)
-        .fold(0.0, f64::max);
+    let _ = write!(
+        out,
+        "<p class=\"quiet\">{}</p><div class=\"scroll\"><table><tr><th>step</th><th>items</th><th>processor</th><th>an item</th><th>passed</th><th>of decoding</th><th></th></tr>",
+        cost_words(report)
+    );
+    let costs = || report.costs.iter().map(|cost| cost.cpu_s);
+    let most = costs().fold(f64::MIN_POSITIVE, f64::max);
     for cost in report.costs {
         let share = report
             .decode_cpu_s
-            .map_or("–".to_owned(), |decode| percent(cost.cpu_s, decode));
+            .map(|decode| percent(cost.cpu_s, decode));
         let each = match cost.items {
             0 => "–".to_owned(),
             items => format!("{} ms", significant(1000.0 * cost.cpu_s / items as f64, 3)),
         };
-        let width = if most > 0.0 {
-            100.0 * cost.cpu_s / most
-        } else {
-            0.0
-        };
         let _ = write!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{each}</td><td>{}</td><td>{share}</td><td class=\"bar\"><i style=\"width:{width:.1}%\"></i></td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{each}</td><td>{}</td><td>{}</td><td class=\"bar\"><i style=\"width:{:.1}%\"></i></td></tr>",
             escaped(&cost.step),
             count(cost.items),
             duration(cost.cpu_s),
             duration(cost.wall_s),
+            share.unwrap_or_else(|| "–".to_owned()),
+            100.0 * cost.cpu_s / most,
         );
     }
     out.push_str("</table></div>");
+}
+
+fn cost_words(report: &Report<'_>) -> String {
+    let all: f64 = report.costs.iter().map(|cost| cost.cpu_s).sum();
+    match report.decode_cpu_s {
+        Some(decode) if decode > 0.0 => format!(
+            "Processor time; decoding alone took {}, all steps together {} ({} times that).",
+            duration(decode),
+            duration(all),
+            significant(all / decode, 3)
+        ),
+        _ => "Processor time; decoding alone was not measured.".to_owned(),
+    }
 }
 
 fn put_judges(out: &mut String, tally: &Tally) {

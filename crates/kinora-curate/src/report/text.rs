@@ -11,56 +11,57 @@ use std::fmt::Write as _;
 pub fn report_text(report: &Report<'_>) -> String {
     let tally = report.tally;
     let mut out = String::new();
-    let table = set_rows(&tally.before, &tally.after);
-    let rows = table
-        .iter()
-        .map(|[name, before, after]| vec![name.clone(), before.clone(), after.clone()]);
+    let rows = set_rows(&tally.before, &tally.after)
+        .into_iter()
+        .map(Vec::from);
     put_table(&mut out, &["", "before", "after"], rows.collect());
-    if !tally.fallen.is_empty() {
-        let rows = tally.fallen.iter().map(|(cause, fallen)| {
-            let share = match cause {
-                Cause::Failed => "–".to_owned(),
-                _ => percent(fallen.all as f64, tally.before.clips as f64),
-            };
-            vec![cause.name(), count(fallen.first), count(fallen.all), share]
-        });
-        put_table(
-            &mut out,
-            &["rule", "took out first", "would alone", "share"],
-            rows.collect(),
-        );
-    }
-    if !tally.reasons.is_empty() {
-        let rows = tally
-            .reasons
-            .iter()
-            .map(|(reason, [videos, clips])| vec![plain(reason), count(*videos), count(*clips)]);
-        put_table(
-            &mut out,
-            &["failed because", "videos", "clips"],
-            rows.collect(),
-        );
-    }
-    if !report.costs.is_empty() {
-        let rows = report.costs.iter().map(|cost| {
-            let share = report
-                .decode_cpu_s
-                .map_or("–".to_owned(), |decode| percent(cost.cpu_s, decode));
-            vec![
-                cost.step.clone(),
-                count(cost.items),
-                format!("{:.1}", cost.cpu_s),
-                format!("{:.1}", cost.wall_s),
-                share,
-            ]
-        });
-        put_table(
-            &mut out,
-            &["step", "items", "cpu s", "wall s", "of decoding"],
-            rows.collect(),
-        );
-    }
+    put_table(
+        &mut out,
+        &["rule", "took out first", "would alone", "share"],
+        rule_rows(report),
+    );
+    let reasons = tally
+        .reasons
+        .iter()
+        .map(|(reason, [videos, clips])| vec![plain(reason), count(*videos), count(*clips)]);
+    put_table(
+        &mut out,
+        &["failed because", "videos", "clips"],
+        reasons.collect(),
+    );
+    put_table(
+        &mut out,
+        &["step", "items", "cpu s", "wall s", "of decoding"],
+        cost_rows(report),
+    );
     out
+}
+
+fn rule_rows(report: &Report<'_>) -> Vec<Vec<String>> {
+    let rows = report.tally.fallen.iter().map(|(cause, fallen)| {
+        let share = match cause {
+            Cause::Failed => "–".to_owned(),
+            _ => percent(fallen.all as f64, report.tally.before.clips as f64),
+        };
+        vec![cause.name(), count(fallen.first), count(fallen.all), share]
+    });
+    rows.collect()
+}
+
+fn cost_rows(report: &Report<'_>) -> Vec<Vec<String>> {
+    let rows = report.costs.iter().map(|cost| {
+        let share = report
+            .decode_cpu_s
+            .map(|decode| percent(cost.cpu_s, decode));
+        vec![
+            cost.step.clone(),
+            count(cost.items),
+            format!("{:.1}", cost.cpu_s),
+            format!("{:.1}", cost.wall_s),
+            share.unwrap_or_else(|| "–".to_owned()),
+        ]
+    });
+    rows.collect()
 }
 
 /// A reason on one short line. Control characters of a foreign program must not reach a terminal.
@@ -95,8 +96,12 @@ pub(super) fn set_rows(before: &SetTally, after: &SetTally) -> Vec<[String; 3]> 
     ]
 }
 
-/// Columns as wide as their longest cell, the first to the left, the others to the right.
+/// Columns as wide as their longest cell, the first to the left, the others to the right; nothing
+/// where there are no rows.
 fn put_table(out: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
+    if rows.is_empty() {
+        return;
+    }
     let mut lines = vec![
         header
             .iter()

@@ -40,6 +40,39 @@ pub fn write(out: &mut dyn Write, name: &str, size: u64, bytes: &mut dyn Read) -
     out.write_all(&[0; BLOCK as usize][..filling])
 }
 
+/// Counts a checksum of what passes.
+pub struct Summed<'a> {
+    out: &'a mut dyn Write,
+    hasher: crc32fast::Hasher,
+}
+
+impl<'a> Summed<'a> {
+    /// Over a writer that takes what passes.
+    pub fn over(out: &'a mut dyn Write) -> Summed<'a> {
+        Summed {
+            out,
+            hasher: crc32fast::Hasher::new(),
+        }
+    }
+
+    /// CRC-32 of what has passed.
+    pub fn sum(self) -> u32 {
+        self.hasher.finalize()
+    }
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// A member as it was read: its name and its bytes.
 pub type Member = (String, Vec<u8>);
 

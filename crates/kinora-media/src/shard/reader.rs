@@ -114,7 +114,7 @@ impl ShardFolder {
                 .offset
                 .checked_add(row.size)
                 .and_then(|end| end.checked_add(END));
-            if row.offset % BLOCK != 0 || ends.is_none_or(|end| end > length) {
+            if !row.offset.is_multiple_of(BLOCK) || ends.is_none_or(|end| end > length) {
                 let message = format!(
                     "the index puts clip {} at bytes {} to {}, the shard has {length}: it is shortened or not of this index; write the shards again",
                     row.clip_id,

@@ -32,33 +32,33 @@ pub struct SampleCaption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SampleDescription {
-    /// As in [`ClipRow`], like all fields up to the captions.
+    /// The clip, which is the key, too.
     pub clip_id: String,
-    #[allow(missing_docs)]
+    /// The video, as it was named.
     pub source: String,
-    #[allow(missing_docs)]
+    /// First frame in the source, from zero.
     pub start_frame: u64,
-    #[allow(missing_docs)]
+    /// First frame no longer in it.
     pub end_frame: u64,
-    #[allow(missing_docs)]
+    /// When its first frame is shown, seconds from the first frame of the source.
     pub start_s: f64,
-    #[allow(missing_docs)]
+    /// When its last frame ends.
     pub end_s: f64,
-    #[allow(missing_docs)]
+    /// Frames a second, on average.
     pub fps: f64,
-    #[allow(missing_docs)]
+    /// Width as shown.
     pub width: u32,
-    #[allow(missing_docs)]
+    /// Height as shown.
     pub height: u32,
-    #[allow(missing_docs)]
+    /// Mean length of the flow, as in the table of clips.
     pub motion_score: Option<f32>,
-    #[allow(missing_docs)]
+    /// The motion's place among all clips, 0 to 255.
     pub motion_bucket: Option<u8>,
-    #[allow(missing_docs)]
+    /// Share of the picture under text, 0 to 1.
     pub text_area: Option<f32>,
-    #[allow(missing_docs)]
+    /// Likeness to its captions, −1 to 1.
     pub clip_similarity: Option<f32>,
-    #[allow(missing_docs)]
+    /// Aesthetic score, about 1 to 10.
     pub aesthetic: Option<f32>,
     /// The captions that may be drawn.
     pub captions: Vec<SampleCaption>,

@@ -2,7 +2,7 @@
 
 use super::INDEX;
 use super::captions::{CaptionWeights, caption_draw, drawn};
-use super::member::{self, END, NAME_MAX, SIZE_MAX, taken};
+use super::member::{self, END, NAME_MAX, SIZE_MAX, Summed, taken};
 use super::sample::SampleDescription;
 use crate::error::{Error, Result};
 use crate::image::ending_of;
@@ -11,7 +11,7 @@ use crate::unfinished::UnfinishedFolder;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// How clips are spread over shards.
@@ -374,35 +374,4 @@ fn is_ours(name: &OsStr) -> bool {
         || number.is_some_and(|(_, number)| {
             number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
         })
-}
-
-/// Counts a checksum of what passes.
-struct Summed<'a> {
-    out: &'a mut dyn Write,
-    hasher: crc32fast::Hasher,
-}
-
-impl<'a> Summed<'a> {
-    fn over(out: &'a mut dyn Write) -> Summed<'a> {
-        Summed {
-            out,
-            hasher: crc32fast::Hasher::new(),
-        }
-    }
-
-    fn sum(self) -> u32 {
-        self.hasher.finalize()
-    }
-}
-
-impl Write for Summed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

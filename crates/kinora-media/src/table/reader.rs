@@ -1,14 +1,12 @@
 //! A Parquet file to rows, a batch at a time, only the columns that are asked for.
 
-use super::columns::{Cell, Column, Kind, TableRow};
+use super::columns::{Cell, Kind, TableRow};
+use super::schema::{Place, matched};
 use super::sums;
-use super::writer::physical;
 use crate::error::{Error, Result};
-use parquet::basic::{ConvertedType, LogicalType};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
-use parquet::schema::types::SchemaDescriptor;
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,15 +30,6 @@ pub struct TableReader<R> {
     batch: std::vec::IntoIter<R>,
     rows_before: u64,
     ended: bool,
-}
-
-/// A column with its place in a file.
-struct Place<R> {
-    column: Box<dyn Column<R>>,
-    /// Which of the file's columns it is.
-    index: usize,
-    /// The definition level of a value that is there.
-    full: i16,
 }
 
 /// Reads a whole table.
@@ -224,90 +213,6 @@ fn check_names<R: TableRow>(columns: &[Place<R>], names: &[&str]) -> Result<()> 
     Ok(())
 }
 
-/// Our columns with their places in a file, which must have exactly them.
-fn matched<R: TableRow>(schema: &SchemaDescriptor) -> std::result::Result<Vec<Place<R>>, String> {
-    let ours = R::columns();
-    let fields = schema.root_schema().get_fields();
-    let unknown = fields
-        .iter()
-        .map(|field| field.name())
-        .find(|name| !ours.iter().any(|column| column.name() == *name));
-    if let Some(name) = unknown {
-        return Err(format!(
-            "unknown column {name:?}: a table of {} has {}; take it out, or keep it in a table of its own beside clip_id",
-            R::TABLE,
-            ours.iter()
-                .map(|column| column.name())
-                .collect::<Vec<_>>()
-                .join(", ")
-        ));
-    }
-    ours.into_iter()
-        .map(|column| {
-            let mut places = (0..schema.num_columns())
-                .filter(|&place| schema.get_column_root(place).name() == column.name());
-            match (places.next(), places.next()) {
-                (Some(index), None) => {
-                    check_type(column.as_ref(), schema, index)?;
-                    let full = schema.column(index).max_def_level();
-                    Ok(Place {
-                        column,
-                        index,
-                        full,
-                    })
-                }
-                (None, _) => Err(format!(
-                    "column {:?} is missing: a table of {} must have it, empty or not",
-                    column.name(),
-                    R::TABLE
-                )),
-                _ => Err(format!("column {:?} is there twice", column.name())),
-            }
-        })
-        .collect()
-}
-
-fn check_type<R>(
-    column: &dyn Column<R>,
-    schema: &SchemaDescriptor,
-    place: usize,
-) -> std::result::Result<(), String> {
-    let found = schema.column(place);
-    let is_list = column.kind() == Kind::Floats;
-    let is_text = found.logical_type_ref() == Some(&LogicalType::String)
-        || found.converted_type() == ConvertedType::UTF8;
-    let fits = found.physical_type() == physical(column.kind())
-        && found.max_rep_level() == i16::from(is_list)
-        && (is_list || found.path().parts().len() == 1)
-        && (column.kind() == Kind::Text) == is_text;
-    if fits {
-        return Ok(());
-    }
-    Err(format!(
-        "column {:?}: expected {}, found {}{} {}",
-        column.name(),
-        described(column.kind()),
-        if found.max_rep_level() > 0 {
-            "a list of "
-        } else {
-            ""
-        },
-        found.physical_type(),
-        if is_text { "(text)" } else { "" },
-    ))
-}
-
-fn described(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Text => "BYTE_ARRAY (text)",
-        Kind::Int32 => "INT32",
-        Kind::Int64 => "INT64",
-        Kind::Float => "FLOAT",
-        Kind::Double => "DOUBLE",
-        Kind::Floats => "a list of FLOAT",
-    }
-}
-
 /// Reads the next cells of a column into `rows`; `before` rows of the table came earlier.
 fn read_cells<R>(
     place: &Place<R>,
@@ -325,12 +230,7 @@ fn read_cells<R>(
     };
     match reader {
         ColumnReader::ByteArrayColumnReader(reader) => scalars(reader, count, &mut |value| {
-            put(match value {
-                None => Cell::Empty,
-                Some(bytes) => Cell::Text(Cow::Owned(
-                    String::from_utf8(bytes.data().to_vec()).map_err(|error| error.to_string())?,
-                )),
-            })
+            put(value.map_or(Ok(Cell::Empty), |bytes| words(bytes.data()))?)
         }),
         ColumnReader::Int32ColumnReader(reader) => scalars(reader, count, &mut |value| {
             put(counted(value.map(i64::from))?)
@@ -349,6 +249,11 @@ fn read_cells<R>(
         }),
         _ => Err("a type that no column of ours has".to_owned()),
     }
+}
+
+fn words(bytes: &[u8]) -> std::result::Result<Cell<'static>, String> {
+    let words = String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())?;
+    Ok(Cell::Text(Cow::Owned(words)))
 }
 
 fn counted(value: Option<i64>) -> std::result::Result<Cell<'static>, String> {

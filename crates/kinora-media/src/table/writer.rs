@@ -1,14 +1,14 @@
 //! Rows to a Parquet file, one group of rows at a time.
 
 use super::columns::{Cell, Column, Kind, TableRow};
+use super::schema::schema;
 use super::sums;
 use crate::error::{Error, Result};
 use crate::unfinished::UnfinishedFile;
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
-use parquet::schema::types::{Type, TypePtr};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -242,55 +242,4 @@ impl Buffers {
 
 fn narrowed<T: TryFrom<u64>>(value: u64) -> std::result::Result<T, String> {
     T::try_from(value).map_err(|_| format!("{value} does not fit its signed whole number"))
-}
-
-fn schema<R>(columns: &[Box<dyn Column<R>>]) -> TypePtr {
-    let fields = columns
-        .iter()
-        .map(|column| Arc::new(field(column.as_ref())))
-        .collect();
-    let root = Type::group_type_builder("schema").with_fields(fields);
-    Arc::new(root.build().expect("our columns make a schema"))
-}
-
-fn field<R>(column: &dyn Column<R>) -> Type {
-    let repetition = if column.optional() {
-        Repetition::OPTIONAL
-    } else {
-        Repetition::REQUIRED
-    };
-    let primitive = |name, repetition| {
-        Type::primitive_type_builder(name, physical(column.kind()))
-            .with_repetition(repetition)
-            .with_logical_type((column.kind() == Kind::Text).then_some(LogicalType::String))
-            .build()
-            .expect("our kinds are types of Parquet")
-    };
-    if column.kind() != Kind::Floats {
-        return primitive(column.name(), repetition);
-    }
-    let group = |name, repetition, field: Type| {
-        Type::group_type_builder(name)
-            .with_repetition(repetition)
-            .with_fields(vec![Arc::new(field)])
-    };
-    // The three levels that the format wants of a list; readers know it by these names.
-    let element = primitive("element", Repetition::REQUIRED);
-    let list = group("list", Repetition::REPEATED, element);
-    let list = list.build().expect("a group of one field");
-    group(column.name(), repetition, list)
-        .with_logical_type(Some(LogicalType::List))
-        .build()
-        .expect("a list of one group")
-}
-
-/// The physical type of a kind of column.
-pub fn physical(kind: Kind) -> Physical {
-    match kind {
-        Kind::Text => Physical::BYTE_ARRAY,
-        Kind::Int32 => Physical::INT32,
-        Kind::Int64 => Physical::INT64,
-        Kind::Float | Kind::Floats => Physical::FLOAT,
-        Kind::Double => Physical::DOUBLE,
-    }
 }
