@@ -48,9 +48,21 @@ fn clip(index: u64) -> ClipRow {
         source: format!("harbour/day {:02}/GX{:06}.MP4", index / 220, index / 11),
         end_frame: (seconds * 29.97) as u64,
         end_s: seconds,
-        fps: if index / 11 % 3 == 0 { 24.0 } else { 29.97 },
-        width: if index / 11 % 5 == 0 { 3840 } else { 1920 },
-        height: if index / 11 % 5 == 0 { 2160 } else { 1080 },
+        fps: if (index / 11).is_multiple_of(3) {
+            24.0
+        } else {
+            29.97
+        },
+        width: if (index / 11).is_multiple_of(5) {
+            3840
+        } else {
+            1920
+        },
+        height: if (index / 11).is_multiple_of(5) {
+            2160
+        } else {
+            1080
+        },
         motion_score: Some(if still {
             0.05 * draw(index, 3)
         } else {
