@@ -163,7 +163,7 @@ fn long_cells_end_a_group_early() {
     let path = folder.path().join("clips.parquet");
     let mut writer = TableWriter::create(&path).unwrap();
     for index in 0..9 {
-        let embeddings = Some(vec![index as f32; 2 << 20]);
+        let embeddings = Some(vec![index as f32; 64 << 10]);
         writer
             .push(ClipRow {
                 embeddings,
@@ -180,7 +180,7 @@ fn long_cells_end_a_group_early() {
         let row = row.unwrap();
         let embeddings = row.embeddings.unwrap();
         assert_eq!(row.clip_id, clip(index).clip_id);
-        assert_eq!(embeddings.len(), 2 << 20);
+        assert_eq!(embeddings.len(), 64 << 10);
         assert!(embeddings.iter().all(|&value| value == index as f32));
         last = Some(index);
     }
