@@ -34,6 +34,22 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A file is not a table that can be read.
+    #[error("{}: {message}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A file is not a shard that can be read.
+    #[error("{}: {message}", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// A program that this crate runs is not installed.
     #[error(
         "`{program}` was not found; videos are read and written with ffmpeg: install it with `apt-get install ffmpeg` (Debian, Ubuntu) or `brew install ffmpeg` (macOS), so that `ffmpeg` and `ffprobe` are on the PATH"
@@ -131,6 +147,22 @@ impl Error {
     /// A refusal of a video file.
     pub(crate) fn video(path: &Path, message: impl Into<String>) -> Error {
         Error::Video {
+            path: path.to_path_buf(),
+            message: message.into(),
+        }
+    }
+
+    /// A refusal of a table.
+    pub(crate) fn table(path: &Path, message: impl Into<String>) -> Error {
+        Error::Table {
+            path: path.to_path_buf(),
+            message: message.into(),
+        }
+    }
+
+    /// A refusal of a shard.
+    pub(crate) fn shard(path: &Path, message: impl Into<String>) -> Error {
+        Error::Shard {
             path: path.to_path_buf(),
             message: message.into(),
         }

@@ -25,8 +25,15 @@ pub use crate::loader::{
     CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
-pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
 pub use crate::unfinished::remove_unfinished;
+pub use crate::shard::{
+    CaptionWeights, SampleCaption, SampleDescription, ShardClip, ShardFolder, ShardOptions,
+    ShardReader, ShardSample, ShardSummary, ShardWriter, caption_draw,
+};
+pub use crate::table::{
+    ClipRow, CutKind, CutRow, DropRow, IndexRow, JudgeVersions, SourceRow, Status, TableReader,
+    TableRow, TableWriter, read_table, write_table,
+};
 pub use crate::video::{
     AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within,
 };

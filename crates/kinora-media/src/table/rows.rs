@@ -16,10 +16,11 @@ pub enum Status {
 }
 
 /// How one shot gives way to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CutKind {
     /// From one frame to the next.
+    #[default]
     Hard,
     /// Through black, white or another plain colour.
     Fade,
@@ -28,7 +29,7 @@ pub enum CutKind {
 }
 
 /// One cut of a video.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CutRow {
     /// The video, as it was named.
     pub source: String,
@@ -148,4 +149,70 @@ pub struct ClipRow {
     pub status: Status,
     /// Why not further.
     pub reason: Option<String>,
+}
+
+impl ClipRow {
+    /// Frames in the clip.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.end_frame.saturating_sub(self.start_frame)
+    }
+
+    /// Its length, seconds.
+    #[must_use]
+    pub fn duration_s(&self) -> f64 {
+        self.end_s - self.start_s
+    }
+}
+
+/// A clip that thresholds took out, and which of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRow {
+    /// The clip.
+    pub clip_id: String,
+    /// The first rule that dropped it, in the order in which the rules are asked.
+    pub rule: String,
+    /// All rules that would have dropped it, in that order, with commas between.
+    pub rules: String,
+}
+
+/// Where a clip lies in the shards, and the numbers by which a trainer picks clips.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IndexRow {
+    /// File name of the shard, in the folder of the index.
+    pub shard: String,
+    /// The clip, and the key of its members.
+    pub clip_id: String,
+    /// Where the header of its first member begins, bytes from the beginning of the shard.
+    pub offset: u64,
+    /// Bytes of all its members with their headers and padding.
+    pub size: u64,
+    /// CRC-32 of those bytes.
+    pub crc32: u32,
+    /// Ending of the member that is the clip: `mp4`, `webm`, …
+    pub ending: String,
+    /// Frames in the clip.
+    pub frames: u64,
+    /// Its length, seconds.
+    pub duration_s: f64,
+    /// Frames a second, on average.
+    pub fps: f64,
+    /// Width as shown.
+    pub width: u32,
+    /// Height as shown.
+    pub height: u32,
+    /// As in [`ClipRow`].
+    pub motion_score: Option<f32>,
+    /// As in [`ClipRow`].
+    pub motion_bucket: Option<u8>,
+    /// As in [`ClipRow`].
+    pub text_area: Option<f32>,
+    /// As in [`ClipRow`].
+    pub clip_similarity: Option<f32>,
+    /// As in [`ClipRow`].
+    pub aesthetic: Option<f32>,
+    /// The text of its member `txt`.
+    pub caption: Option<String>,
+    /// Ending of the member that holds latents, where there is one.
+    pub latents: Option<String>,
 }
