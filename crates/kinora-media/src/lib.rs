@@ -26,5 +26,8 @@ pub use crate::loader::{
 };
 pub use crate::metadata::{Metadata, read_metadata};
 pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
-pub use crate::video::{AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
+pub use crate::video::{
+    AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, ReadOptions,
+    Reader, Rotation, VideoInfo, probe, probe_within, read_packets, stream_copy,
+};
 pub use crate::writer::Writer;
