@@ -127,7 +127,7 @@ fn fault(clip: &Path, plan: &ClipPlan, options: &CutOutOptions) -> Result<Option
             while reader.read_into(&mut frame)? {
                 frames += 1;
             }
-            if let Some(words) = reader.complaints() {
+            if let Some(words) = serious(&reader) {
                 return Ok(Some(format!("the copy cannot be decoded: {words}")));
             }
             frames
@@ -141,11 +141,21 @@ fn fault(clip: &Path, plan: &ClipPlan, options: &CutOutOptions) -> Result<Option
     }))
 }
 
-/// The ending of a file that can hold copies of a codec's packets: `mp4` where players expect it.
-pub fn clip_ending(codec: &str) -> &'static str {
-    match codec {
-        "h264" | "hevc" | "av1" | "mpeg4" => "mp4",
-        "vp8" | "vp9" => "webm",
+/// What the decoder complains of, but for pictures that were to be forgotten and were never there: the
+/// leading ones of an open group, which a clip does without.
+fn serious(reader: &AnalysisReader) -> Option<String> {
+    let complaints = reader.complaints()?.split("; ");
+    let serious: Vec<&str> = complaints
+        .filter(|words| !words.contains("mmco: unref short failure"))
+        .collect();
+    (!serious.is_empty()).then(|| serious.join("; "))
+}
+
+/// The ending of a file that can hold copies of a video's packets: `mp4` where players expect it.
+pub fn clip_ending(info: &VideoInfo) -> &'static str {
+    match (info.codec.as_str(), info.container.contains("matroska")) {
+        ("vp8" | "vp9", true) => "webm",
+        ("h264" | "hevc" | "av1" | "mpeg4" | "vp9", _) => "mp4",
         _ => "mkv",
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 /// Half of a millisecond, the coarsest tick of a common container: times closer than this are equal.
 const HALF_TICK_SECS: f64 = 0.0005;
 
-/// Reading stops so long after the part's end: packets are coded in another order than shown.
-const MARGIN_SECS: f64 = 10.0;
+/// Reading starts so long before the part's start, because some containers come to rest late; and stops
+/// so long after its end, because packets are coded in another order than shown.
+const MARGIN_SECS: f64 = 5.0;
 
 /// How to cut a part out.
 #[derive(Clone, Debug)]
@@ -41,7 +42,8 @@ impl Default for CopyOptions {
 ///
 /// A copy has to start with a key frame. Pictures coded after it but shown before it (of an open group)
 /// are left out, as are those shown after the end that were coded before it; the end has to be one that
-/// no picture before it leans over (see `kinora_curate::clipping`).
+/// no picture before it leans over (see `kinora_curate::clipping`). Copies into `.mkv` and `.webm` are
+/// complete only from files that count milliseconds, as those two do: look at what came out.
 ///
 /// # Errors
 /// When ffmpeg is not installed, fails or takes too long, or `out` cannot be written.
@@ -66,7 +68,7 @@ pub fn stream_copy(
     if options.encode {
         words.extend(encode_arguments(span, format, options.threads));
     } else {
-        words.extend(copy_arguments(span));
+        words.extend(copy_arguments(info, span, format));
     }
     words.extend(split("-avoid_negative_ts make_zero -map_metadata -1"));
     words.extend(split("-fflags +bitexact -flags:v +bitexact -y -f"));
@@ -102,15 +104,15 @@ fn input_arguments(
     words.extend(split("-copyts -seek_timestamp 1"));
     words.extend(split(&format!(
         "-ss {:.6} -t {:.6}",
-        start - HALF_TICK_SECS,
-        end - start + MARGIN_SECS
+        start - MARGIN_SECS,
+        end - start + 2.0 * MARGIN_SECS
     )));
     words.extend(["-i".into(), file_url(path)]);
     words.extend(split(&format!("-map 0:{stream} -an -sn -dn")));
     words
 }
 
-fn copy_arguments((start, end): (f64, f64)) -> Vec<OsString> {
+fn copy_arguments(info: &VideoInfo, (start, end): (f64, f64), format: &str) -> Vec<OsString> {
     let mut words = split("-c copy -bsf:v");
     words.push(
         format!(
@@ -120,6 +122,11 @@ fn copy_arguments((start, end): (f64, f64)) -> Vec<OsString> {
         )
         .into(),
     );
+    // To that filter ffmpeg 5 gives times in the ticks of the output, but the length of a tick of the
+    // input: so the output takes over the ticks of the input.
+    if let (Some(ticks), "mp4") = (info.ticks_per_sec, format) {
+        words.extend(split(&format!("-video_track_timescale {ticks}")));
+    }
     words
 }
 
