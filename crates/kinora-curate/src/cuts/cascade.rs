@@ -6,50 +6,27 @@ use std::ops::Range;
 
 pub(super) fn cuts(scores: &FrameScores, settings: &CutSettings) -> Vec<Cut> {
     let hard = hard_cuts(scores, settings);
-    let (mut fades, edges) = plain_spans(scores, settings);
-    let mut gradual = [Vec::new(), Vec::new()];
-    let least = [settings.quick_share, settings.slow_share];
-    for (rate, passages) in scores.passages.iter().enumerate() {
-        let calm = passages
-            .iter()
-            .filter(|passage| passage.jump <= settings.most_jump);
-        for passage in calm {
-            if passage.dip >= settings.fade_dip {
-                fades.extend(fade_cut(passage, scores, settings));
-            } else {
-                gradual[rate].extend(gradual_cut(passage, least[rate], scores, settings));
-            }
-        }
-    }
+    let (fades, mut gradual, edges) = passage_cuts(scores, settings);
     // A change is seen by several windows: the one that sees it best speaks for it. Fades come first: to
     // a window within one of its halves, and to frames within it, a fade is a change of another kind.
     // Then the long windows, which see slow changes from end to end and not just a part.
+    let mut kept = whole_fades(fades, settings);
+    kept.iter_mut().for_each(|fade| end_at_cuts(fade, &hard));
     let passage_micros = (settings.passage_secs * 1e6) as i64;
     let same = |one: &Cut, other: &Cut| {
         let both_last = one.kind != CutKind::Hard && other.kind != CutKind::Hard;
         let near = both_last && (one.micros - other.micros).abs() < passage_micros;
         near || (one.left <= other.entered && other.left <= one.entered)
     };
-    let mut kept = whole_fades(fades, settings);
-    kept.iter_mut().for_each(|fade| end_at_cuts(fade, &hard));
-    // A video that begins or ends with a fade has no cut there; and where a cut is sure, what seems to
-    // dissolve is the same cut.
-    let is_gradual = |cut: &Cut| {
-        let explained = |frame: u64| cut.left <= frame && frame <= cut.entered;
-        let mut sure = hard.iter().filter(|cut| cut.score >= SURE);
-        let mut edges = edges.iter();
-        !sure.any(|cut| explained(cut.frame))
-            && !edges.any(|edge| edge.contains(&cut.left) || edge.contains(&cut.entered))
-    };
     for finds in gradual.iter_mut().rev() {
-        finds.retain(|(_, cut)| is_gradual(cut) && !kept.iter().any(|other| same(cut, other)));
+        finds.retain(|(_, cut)| {
+            is_gradual(cut, &hard, &edges) && !kept.iter().any(|other| same(cut, other))
+        });
         kept.extend(strongest(std::mem::take(finds), same));
     }
-    let free = hard
-        .iter()
-        .filter(|cut| !kept.iter().any(|other| same(cut, other)));
-    let free: Vec<Cut> = free.cloned().collect();
-    kept.extend(free);
+    let free = |cut: &Cut| !kept.iter().any(|other| same(cut, other));
+    let hard: Vec<Cut> = hard.into_iter().filter(free).collect();
+    kept.extend(hard);
     let gap_micros = (settings.least_gap_secs * 1e6) as i64;
     let kept = kept.into_iter().map(|cut| (cut.score, cut)).collect();
     let mut cuts = strongest(kept, |one, other| {
@@ -57,6 +34,40 @@ pub(super) fn cuts(scores: &FrameScores, settings: &CutSettings) -> Vec<Cut> {
     });
     cuts.sort_by_key(|cut| cut.frame);
     cuts
+}
+
+/// A gradual cut with its weight.
+type Weighted = (f32, Cut);
+
+/// Finds at the two lower rates: fades of both; dissolves and wipes of each; and the frames of fades at
+/// the ends of the video.
+fn passage_cuts(
+    scores: &FrameScores,
+    settings: &CutSettings,
+) -> (Vec<Cut>, [Vec<Weighted>; 2], Vec<Range<u64>>) {
+    let (mut fades, edges) = plain_spans(scores, settings);
+    let mut gradual = [Vec::new(), Vec::new()];
+    let least = [settings.quick_share, settings.slow_share];
+    for (rate, passages) in scores.passages.iter().enumerate() {
+        let calm = |passage: &&Passage| passage.jump <= settings.most_jump;
+        for passage in passages.iter().filter(calm) {
+            if passage.dip >= settings.fade_dip {
+                fades.extend(fade_cut(passage, scores, settings));
+            } else {
+                gradual[rate].extend(gradual_cut(passage, least[rate], scores, settings));
+            }
+        }
+    }
+    (fades, gradual, edges)
+}
+
+/// A video that begins or ends with a fade has no cut there; and where a hard cut is sure, what seems to
+/// dissolve is the same cut.
+fn is_gradual(cut: &Cut, hard: &[Cut], edges: &[Range<u64>]) -> bool {
+    let explained =
+        |other: &Cut| other.score >= SURE && cut.left <= other.frame && other.frame <= cut.entered;
+    let at_edge = |edge: &Range<u64>| edge.contains(&cut.left) || edge.contains(&cut.entered);
+    !hard.iter().any(explained) && !edges.iter().any(at_edge)
 }
 
 /// Each fade once, from where the first window sees it begin to where the last sees it end.
@@ -95,7 +106,7 @@ fn end_at_cuts(fade: &mut Cut, hard: &[Cut]) {
 
 /// Of cuts with their weights the one with the most among all that are the same, of the rest again the
 /// one with the most, and so on.
-fn strongest(mut cuts: Vec<(f32, Cut)>, same: impl Fn(&Cut, &Cut) -> bool) -> Vec<Cut> {
+fn strongest(mut cuts: Vec<Weighted>, same: impl Fn(&Cut, &Cut) -> bool) -> Vec<Cut> {
     cuts.sort_by(|(a, one), (b, other)| b.total_cmp(a).then(one.frame.cmp(&other.frame)));
     let mut kept: Vec<Cut> = Vec::new();
     for (_, cut) in cuts {
@@ -151,7 +162,7 @@ fn gradual_cut(
     least_share: f32,
     scores: &FrameScores,
     settings: &CutSettings,
-) -> Option<(f32, Cut)> {
+) -> Option<Weighted> {
     if passage.balance < settings.least_balance || passage.likeness > settings.most_likeness {
         return None;
     }

@@ -138,41 +138,26 @@ fn measure(picks: &[&Sketch], kept: &VecDeque<Sketch>) -> Option<Passage> {
         .iter()
         .copied()
         .min_by(|x, y| x.contrast.total_cmp(&y.contrast))?;
-    let dip = 1.0 - plainest.contrast / a.contrast.min(b.contrast).max(1.0);
+    let weaker = a.contrast.min(b.contrast);
+    let dip = 1.0 - plainest.contrast / weaker.max(1.0);
     let steps: Vec<f32> = between.iter().map(|frame| progress(a, b, frame)).collect();
     let first_at = |share: f32| {
         let at = steps.iter().position(|&step| step >= share);
         at.map_or(b.number, |at| between[at].number)
     };
-    let (mut left, mut entered) = (first_at(0.1), first_at(0.9));
-    if dip > FADE_DIP {
-        // On its way through a plain picture a frame is as near to the one end as to the other: the
-        // contrast tells how far it is.
-        let whole = |frame: &&Sketch, end: &Sketch| frame.contrast >= 0.92 * end.contrast;
-        let faded = between.iter().find(|frame| !whole(frame, a));
-        let rises = between
-            .iter()
-            .filter(|frame| frame.number > plainest.number);
-        left = faded.map_or(plainest.number, |frame| frame.number);
-        entered = rises
-            .copied()
-            .find(|frame| whole(frame, b))
-            .map_or(b.number, |frame| frame.number);
-    }
-    let way: Vec<f32> = if dip > FADE_DIP {
-        let weaker = a.contrast.min(b.contrast).max(1.0);
-        between
-            .iter()
-            .map(|frame| frame.contrast / weaker)
-            .collect()
+    let (left, entered, jump) = if dip > FADE_DIP {
+        let (left, entered) = fade_ends(a, b, &between, plainest);
+        let contrasts = between.iter().map(|frame| frame.contrast / weaker.max(1.0));
+        (left, entered, largest_step(contrasts))
     } else {
-        let inner = steps.iter().copied();
-        std::iter::once(0.0).chain(inner).chain([1.0]).collect()
+        let way = std::iter::once(0.0).chain(steps.iter().copied());
+        (first_at(0.1), first_at(0.9), largest_step(way.chain([1.0])))
     };
-    let jumps = way.windows(2).map(|pair| (pair[1] - pair[0]).abs());
-    let jump = jumps.fold(0.0, f32::max);
     let inner = &picks[1..picks.len() - 1];
-    let count = inner.len().max(1) as f32;
+    let mean = |measure: fn(&Sketch, &Sketch, &Sketch) -> f32| {
+        let sum: f32 = inner.iter().map(|frame| measure(a, b, frame)).sum();
+        sum / inner.len().max(1) as f32
+    };
     Some(Passage {
         frame: first_at(0.5),
         left,
@@ -184,13 +169,37 @@ fn measure(picks: &[&Sketch], kept: &VecDeque<Sketch>) -> Option<Passage> {
         moved: apart.moved,
         histogram: apart.histogram,
         contrast: (a.contrast + b.contrast) / 2.0,
-        balance: a.contrast.min(b.contrast) / a.contrast.max(b.contrast).max(1.0),
+        balance: weaker / a.contrast.max(b.contrast).max(1.0),
         likeness: correlation(a, b),
-        excess: inner.iter().map(|frame| excess(a, b, frame)).sum::<f32>() / count,
+        excess: mean(excess),
         dip,
-        bend: inner.iter().map(|frame| bend(a, b, frame)).sum::<f32>() / count,
+        bend: mean(bend),
         jump,
     })
+}
+
+/// First frame that is less than `a` and first that is all of `b`. On its way through a plain picture a
+/// frame is as near to the one as to the other: the contrast tells how far it is.
+fn fade_ends(a: &Sketch, b: &Sketch, between: &[&Sketch], plainest: &Sketch) -> (u64, u64) {
+    let is_whole = |frame: &Sketch, end: &Sketch| frame.contrast >= 0.92 * end.contrast;
+    let faded = between.iter().find(|frame| !is_whole(frame, a));
+    let risen = between
+        .iter()
+        .find(|frame| frame.number > plainest.number && is_whole(frame, b));
+    (
+        faded.map_or(plainest.number, |frame| frame.number),
+        risen.map_or(b.number, |frame| frame.number),
+    )
+}
+
+/// The largest difference of two neighbours.
+fn largest_step(values: impl Iterator<Item = f32>) -> f32 {
+    let (mut before, mut largest) = (None, 0.0_f32);
+    for value in values {
+        largest = largest.max(before.map_or(0.0, |before: f32| (value - before).abs()));
+        before = Some(value);
+    }
+    largest
 }
 
 /// How far a frame leaves what lies between two others, as a share of their difference.
