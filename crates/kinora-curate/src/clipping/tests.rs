@@ -83,7 +83,7 @@ fn short_clips_are_left_out_and_long_shots_split_evenly() {
     };
     assert_eq!(
         spans(&plan_clips(&[], &rare, &tenths(115), &settings))[..2],
-        [(0, 40), (70, 93)]
+        [(0, 40), (70, 110)]
     );
     assert!(plan_clips(&[], &Keyframes::default(), &tenths(115), &settings).is_empty());
     assert!(plan_clips(&[], &simple(0), &[], &settings).is_empty());

@@ -102,11 +102,14 @@ fn input_arguments(
     // Times stay those of the file all the way, so that pictures are chosen by them alone and the seek
     // only has to come to rest somewhere before the first.
     words.extend(split("-copyts -seek_timestamp 1"));
-    words.extend(split(&format!(
-        "-ss {:.6} -t {:.6}",
-        start - MARGIN_SECS,
-        end - start + 2.0 * MARGIN_SECS
-    )));
+    words.extend(split(&format!("-ss {:.6}", start - MARGIN_SECS)));
+    words.extend(if options.encode {
+        // Without it ffmpeg would itself leave frames out, by a time to which it has added the start of
+        // the file once more. The filter that ends the part ends the reading, too.
+        split("-noaccurate_seek")
+    } else {
+        split(&format!("-t {:.6}", end - start + 2.0 * MARGIN_SECS))
+    });
     words.extend(["-i".into(), file_url(path)]);
     words.extend(split(&format!("-map 0:{stream} -an -sn -dn")));
     words
