@@ -35,6 +35,7 @@ pub use crate::table::{
     TableRow, TableWriter, read_table, write_table,
 };
 pub use crate::video::{
-    AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within,
+    AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, ReadOptions,
+    Reader, Rotation, VideoInfo, probe, probe_within, read_packets, stream_copy,
 };
 pub use crate::writer::Writer;

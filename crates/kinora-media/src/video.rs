@@ -4,12 +4,16 @@
 //! child but not this program, and a time limit is a limit.
 
 mod analysis;
+mod keyframes;
 mod probe;
 mod process;
 mod reader;
+mod stream_copy;
 mod times;
 
-pub use analysis::AnalysisFrame;
+pub use analysis::{AnalysisFrame, AnalysisOptions, AnalysisReader};
+pub use keyframes::{Packet, read_packets};
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
 pub(crate) use process::{Process, end_all_processes, file_url, require_program, split};
 pub use reader::{Frame, ReadOptions, Reader};
+pub use stream_copy::{CopyOptions, stream_copy};

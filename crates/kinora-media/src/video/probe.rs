@@ -92,6 +92,8 @@ pub struct VideoInfo {
     pub comment: Option<String>,
     /// Which stream of the file this is.
     pub(crate) stream: usize,
+    /// In how many ticks a second the file counts, where that is a whole number.
+    pub(crate) ticks_per_sec: Option<u32>,
 }
 
 /// Asks ffprobe about the first video stream of a file (a cover picture in a sound file is none).
@@ -172,6 +174,7 @@ struct Stream {
     nb_frames: Option<String>,
     duration: Option<String>,
     start_time: Option<String>,
+    time_base: Option<String>,
     #[serde(default)]
     disposition: BTreeMap<String, u32>,
     #[serde(default)]
@@ -244,6 +247,10 @@ fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
             .filter(|&secs| secs > 0.0),
         start_secs: number(&stream.start_time).unwrap_or(0.0),
         comment: text_of(&format.tags, "comment"),
+        ticks_per_sec: stream
+            .time_base
+            .as_deref()
+            .and_then(|text| text.strip_prefix("1/")?.parse().ok()),
         codec: stream.codec_name,
         container: format.format_name,
         pixel_format: stream.pix_fmt,

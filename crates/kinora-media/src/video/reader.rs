@@ -150,13 +150,13 @@ impl Reader {
             return self.end(filled);
         }
         let index = self.next_index;
-        let Some(secs) = times.next() else {
+        let Some(micros) = times.next().flatten() else {
             return Err(Error::video(
                 &self.path,
                 format!("frame {index} has no time"),
             ));
         };
-        let time_secs = self.start_secs + secs;
+        let time_secs = self.start_secs + micros as f64 / 1e6;
         self.next_index += 1;
         Ok(Some(Frame {
             index,
@@ -213,7 +213,10 @@ impl Iterator for Reader {
 }
 
 /// Reads until the buffer is full or the pipe ends.
-fn read_up_to(output: &mut BufReader<ChildStdout>, data: &mut [u8]) -> std::io::Result<usize> {
+pub(super) fn read_up_to(
+    output: &mut BufReader<ChildStdout>,
+    data: &mut [u8],
+) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < data.len() {
         match output.read(&mut data[filled..]) {

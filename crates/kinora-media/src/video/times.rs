@@ -29,9 +29,11 @@ impl Times {
                 format!("{name:?} is not Unicode; set TMPDIR to another"),
             ));
         };
-        // The filter prints frames that have metadata, so each is given some.
+        // The filter prints frames that have metadata, so each is given some. It prints seconds with
+        // six digits in all, ten milliseconds after a quarter of an hour, but ticks in full: so a tick
+        // is made a microsecond.
         let filter = format!(
-            "metadata=mode=add:key=kinora:value=1,metadata=mode=print:direct=1:file={}",
+            "settb=1/1000000,metadata=mode=add:key=kinora:value=1,metadata=mode=print:direct=1:file={}",
             escaped(text)
         );
         Ok(Times {
@@ -46,8 +48,9 @@ impl Times {
         &self.filter
     }
 
-    /// The time of the next frame that has left ffmpeg, in seconds.
-    pub fn next(&mut self) -> Option<f64> {
+    /// The time of the next frame that has left ffmpeg, in microseconds: `None` when none has left,
+    /// `Some(None)` when the file gives it no time.
+    pub fn next(&mut self) -> Option<Option<i64>> {
         let mut line = String::new();
         loop {
             line.clear();
@@ -56,12 +59,8 @@ impl Times {
             }
             if line.starts_with("frame:") {
                 self.name = None;
-                let (_, secs) = line.split_once("pts_time:")?;
-                return secs
-                    .trim()
-                    .parse()
-                    .ok()
-                    .filter(|secs: &f64| secs.is_finite());
+                let (_, rest) = line.split_once(" pts:")?;
+                return Some(rest.split_whitespace().next()?.parse().ok());
             }
         }
     }
@@ -111,7 +110,12 @@ mod tests {
         assert!(status.success());
         assert_eq!(
             [0, 1, 2, 3].map(|_| times.next()),
-            [Some(0.0), Some(0.25), Some(0.5), None]
+            [
+                Some(Some(0)),
+                Some(Some(250_000)),
+                Some(Some(500_000)),
+                None
+            ]
         );
         assert_eq!(
             std::fs::read_dir(&odd).unwrap().count(),
