@@ -9,6 +9,7 @@ mod fps;
 mod image;
 mod loader;
 mod metadata;
+mod motion_law;
 mod shard;
 mod table;
 mod unfinished;
@@ -25,6 +26,9 @@ pub use crate::loader::{
     CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
+pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw};
 pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
-pub use crate::video::{AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
+pub use crate::video::{
+    AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within,
+};
 pub use crate::writer::Writer;

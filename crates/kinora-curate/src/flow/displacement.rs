@@ -1,0 +1,236 @@
+//! One refinement of a displacement field (Farnebäck 2003, §3): from the polynomials of two pictures
+//! and the displacement believed so far to the least-squares displacement of each neighbourhood.
+
+use super::expansion::{Expansion, TERMS};
+use super::lanes::{PAD, for_parts, load, of_length, padded, rows_of_a_task, store};
+use super::window::{Columns, SUMS, Window};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows after which running sums begin anew: their rounding errors stay small, and a result does not
+/// depend on where a task begins. The halves of 144, 360 and 720 rows are whole multiples.
+const BAND: usize = 36;
+
+/// Trust in the five outermost pixels, whose polynomials rest on pixels beyond the edge. These
+/// are OpenCV's.
+const EDGE: [f32; 5] = [0.14, 0.14, 0.4472, 0.4472, 0.4472];
+
+/// Added to the determinant, so that a flat neighbourhood stands still.
+const REGULAR: f32 = 1e-3;
+
+/// The two planes of a displacement field, row by row: `[height, 2, padded width]`.
+pub(super) const PLANES: usize = 2;
+
+/// Trust in each of `len` rows or columns.
+pub(super) fn trust(len: usize) -> Vec<f32> {
+    let edge = |k: usize| EDGE.get(k).copied().unwrap_or(1.0);
+    let mut trust: Vec<f32> = (0..len).map(|k| edge(k) * edge(len - 1 - k)).collect();
+    trust.resize(padded(len), 0.0);
+    trust
+}
+
+/// The two pictures of a refinement.
+pub(super) struct Pair<'a> {
+    pub(super) size: (usize, usize),
+    pub(super) first: &'a Expansion,
+    pub(super) second: &'a Expansion,
+    pub(super) trust_of_column: &'a [f32],
+    pub(super) trust_of_row: &'a [f32],
+    pub(super) window: &'a Window,
+}
+
+impl Pair<'_> {
+    /// Refines the displacements `believed` into `out`, both `[height, 2, padded width]`.
+    pub(super) fn refine(&self, believed: &[f32], out: &mut [f32], scratch: &mut Vec<Vec<f32>>) {
+        let (width, height) = self.size;
+        let rows = rows_of_a_task(width, height, BAND);
+        let part = rows * PLANES * padded(width);
+        for_parts(out, part, scratch, |number, out, scratch| {
+            let len = Columns::scratch(self.window, width);
+            Arch::new().dispatch(Rows {
+                pair: self,
+                believed,
+                first: number * rows,
+                out,
+                scratch: of_length(scratch, len),
+            });
+        });
+    }
+}
+
+struct Rows<'a> {
+    pair: &'a Pair<'a>,
+    believed: &'a [f32],
+    first: usize,
+    out: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let pair = self.pair;
+        let stride = padded(pair.size.0);
+        let next = self.first.saturating_sub(pair.window.radius);
+        let mut columns = Columns::new(pair.window, pair.size, next, self.scratch);
+        for (k, out) in self.out.chunks_exact_mut(PLANES * stride).enumerate() {
+            let y = self.first + k;
+            while columns.next <= columns.last_row(y) {
+                let row = columns.next;
+                pair.equations(simd, self.believed, row, columns.next_row());
+            }
+            columns.sum_down(simd, y, y % BAND == 0);
+            columns.sum_steps(simd);
+            solve(simd, &columns, out);
+        }
+    }
+}
+
+/// The least-squares displacement G⁻¹h of each neighbourhood of a row (equation 5).
+#[inline(always)]
+fn solve<S: Simd>(simd: S, columns: &Columns<'_>, out: &mut [f32]) {
+    let (out_x, out_y) = out.split_at_mut(out.len() / PLANES);
+    let zero = simd.splat_f32s(0.0);
+    for at in (0..out_x.len()).step_by(S::F32_LANES) {
+        let [g11, g12, g22, h1, h2] = columns.across(simd, at);
+        // Never below zero but for rounding, which along an edge would turn the flow around.
+        let determinant = simd.max_f32s(products(simd, [g11, g22], [g12, g12]), zero);
+        let determinant = simd.add_f32s(determinant, simd.splat_f32s(REGULAR));
+        let x = products(simd, [g22, h1], [g12, h2]);
+        let y = products(simd, [g11, h2], [g12, h1]);
+        store(simd, out_x, at, simd.div_f32s(x, determinant));
+        store(simd, out_y, at, simd.div_f32s(y, determinant));
+    }
+}
+
+/// ab − cd, right to the last digits also where the products nearly cancel (Kahan): along a straight
+/// edge they do.
+#[inline(always)]
+fn products<S: Simd>(simd: S, [a, b]: [S::f32s; 2], [c, d]: [S::f32s; 2]) -> S::f32s {
+    let product = simd.mul_f32s(c, d);
+    let rounding = simd.negate_mul_add_f32s(c, d, product);
+    let difference = simd.mul_add_f32s(a, b, simd.neg_f32s(product));
+    simd.add_f32s(difference, rounding)
+}
+
+impl Pair<'_> {
+    /// AᵀA and AᵀΔb of every pixel of a row (equations 9 to 12), `[SUMS, padded width]`.
+    #[inline(always)]
+    fn equations<S: Simd>(&self, simd: S, believed: &[f32], y: usize, out: &mut [f32]) {
+        let stride = padded(self.size.0);
+        let believed = &believed[y * PLANES * stride..][..PLANES * stride];
+        let (believed_x, believed_y) = believed.split_at(stride);
+        for x in (0..stride).step_by(PAD) {
+            let mut terms = [0.0; 5 * PAD];
+            let places = self.places(x, y, &believed_x[x..][..PAD], &believed_y[x..][..PAD]);
+            self.combine(x, y, &places, &mut terms);
+            for lane in (0..PAD).step_by(S::F32_LANES) {
+                let at = x + lane;
+                let b1 = load(simd, &terms, lane);
+                let b2 = load(simd, &terms, PAD + lane);
+                let a11 = load(simd, &terms, 2 * PAD + lane);
+                let a22 = load(simd, &terms, 3 * PAD + lane);
+                let a12 = load(simd, &terms, 4 * PAD + lane);
+                let (dx, dy) = (load(simd, believed_x, at), load(simd, believed_y, at));
+                let b1 = simd.mul_add_f32s(a11, dx, simd.mul_add_f32s(a12, dy, b1));
+                let b2 = simd.mul_add_f32s(a12, dx, simd.mul_add_f32s(a22, dy, b2));
+                let trust = load(simd, self.trust_of_column, at);
+                let trust = simd.mul_f32s(trust, simd.splat_f32s(self.trust_of_row[y]));
+                let trust = simd.mul_f32s(trust, trust);
+                let first = [a11, a12];
+                let second = [a12, a22];
+                let slopes = [b1, b2];
+                let products = [
+                    (first, first),
+                    (first, second),
+                    (second, second),
+                    (first, slopes),
+                    (second, slopes),
+                ];
+                for k in 0..SUMS {
+                    let ([a, b], [c, d]) = products[k];
+                    let sum = simd.mul_add_f32s(a, c, simd.mul_f32s(b, d));
+                    store(simd, out, k * stride + at, simd.mul_f32s(trust, sum));
+                }
+            }
+        }
+    }
+
+    /// Where in the second picture the pixels from (x, y) on have gone.
+    #[inline(always)]
+    fn places(&self, x: usize, y: usize, dx: &[f32], dy: &[f32]) -> Places {
+        let (width, height) = self.size;
+        let (right, bottom) = (width as f32 - 2.0, height as f32 - 2.0);
+        let stride = padded(width) as u32;
+        let mut places = Places::default();
+        for k in 0..PAD {
+            let to_x = (x + k) as f32 + dx[k];
+            let to_y = y as f32 + dy[k];
+            let (left, top) = (to_x.floor(), to_y.floor());
+            let inside = left >= 0.0 && left <= right && top >= 0.0 && top <= bottom;
+            let (column, row) = if inside { (left, top) } else { (0.0, 0.0) };
+            places.inside[k] = inside;
+            places.pixel[k] = row as u32 * stride + column as u32;
+            places.part_x[k] = to_x - left;
+            places.part_y[k] = to_y - top;
+        }
+        places
+    }
+
+    /// The mean of the two pictures' matrices and half the difference of their slopes, the second
+    /// picture's read between its pixels; a pixel that left the picture is compared with nothing.
+    #[inline(always)]
+    fn combine(&self, x: usize, y: usize, places: &Places, out: &mut [f32; 5 * PAD]) {
+        /// The slopes' difference is of the sign that makes h = AᵀΔb point forward.
+        const SIGN: [f32; TERMS] = [-1.0, -1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0];
+        const ALONE: [f32; TERMS] = [1.0, 1.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0];
+        let stride = padded(self.size.0);
+        let first = &self.first.terms[(y * stride + x) * TERMS..][..PAD * TERMS];
+        let second = &self.second.terms;
+        for half in 0..PAD / 8 {
+            let mut pixels = [[0.0_f32; TERMS]; 8];
+            for lane in 0..8 {
+                let k = half * 8 + lane;
+                let here = &first[k * TERMS..][..TERMS];
+                if !places.inside[k] {
+                    for term in 0..TERMS {
+                        pixels[lane][term] = here[term] * ALONE[term];
+                    }
+                    continue;
+                }
+                let at = places.pixel[k] as usize * TERMS;
+                let above = &second[at..][..2 * TERMS];
+                let below = &second[at + stride * TERMS..][..2 * TERMS];
+                let (u, v) = (places.part_x[k], places.part_y[k]);
+                let weights = [(1.0 - u) * (1.0 - v), u * (1.0 - v), (1.0 - u) * v, u * v];
+                for term in 0..TERMS {
+                    let mut there = above[term] * weights[0];
+                    there = above[TERMS + term].mul_add(weights[1], there);
+                    there = below[term].mul_add(weights[2], there);
+                    there = below[TERMS + term].mul_add(weights[3], there);
+                    pixels[lane][term] = there.mul_add(SIGN[term], here[term]);
+                }
+            }
+            // Written out as fixed loops over arrays, this becomes shuffles of vectors.
+            let mut turned = [[0.0_f32; 8]; TERMS];
+            for lane in 0..8 {
+                for term in 0..TERMS {
+                    turned[term][lane] = pixels[lane][term];
+                }
+            }
+            for term in 0..5 {
+                out[term * PAD + half * 8..][..8].copy_from_slice(&turned[term]);
+            }
+        }
+    }
+}
+
+/// Places between the pixels of a picture: the pixel at their upper left, and how far beyond it.
+#[derive(Default)]
+struct Places {
+    inside: [bool; PAD],
+    pixel: [u32; PAD],
+    part_x: [f32; PAD],
+    part_y: [f32; PAD],
+}
