@@ -17,6 +17,9 @@ const EDGE: [f32; 5] = [0.14, 0.14, 0.4472, 0.4472, 0.4472];
 /// Added to the determinant, so that a flat neighbourhood stands still.
 const REGULAR: f32 = 1e-3;
 
+/// Values of scratch for the terms of `PAD` pixels, pixel by pixel and term by term.
+const WORK: usize = 2 * PAD * TERMS;
+
 /// The two planes of a displacement field, row by row: `[height, 2, padded width]`.
 pub(super) const PLANES: usize = 2;
 
@@ -45,7 +48,7 @@ impl Pair<'_> {
         let rows = rows_of_a_task(width, height, BAND);
         let part = rows * PLANES * padded(width);
         for_parts(out, part, scratch, |number, out, scratch| {
-            let len = Columns::scratch(self.window, width);
+            let len = WORK + Columns::scratch(self.window, width);
             Arch::new().dispatch(Rows {
                 pair: self,
                 believed,
@@ -73,14 +76,15 @@ impl WithSimd for Rows<'_> {
         let pair = self.pair;
         let stride = padded(pair.size.0);
         let next = self.first.saturating_sub(pair.window.radius);
-        let mut columns = Columns::new(pair.window, pair.size, next, self.scratch);
+        let (work, scratch) = self.scratch.split_at_mut(WORK);
+        let mut columns = Columns::new(pair.window, pair.size, next, scratch);
         for (k, out) in self.out.chunks_exact_mut(PLANES * stride).enumerate() {
             let y = self.first + k;
             while columns.next <= columns.last_row(y) {
                 let row = columns.next;
-                pair.equations(simd, self.believed, row, columns.next_row());
+                pair.equations(simd, self.believed, row, work, columns.next_row());
             }
-            columns.sum_down(simd, y, y % BAND == 0);
+            columns.sum_down(simd, y, y.is_multiple_of(BAND));
             columns.sum_steps(simd);
             solve(simd, &columns, out);
         }
@@ -110,28 +114,36 @@ fn solve<S: Simd>(simd: S, columns: &Columns<'_>, out: &mut [f32]) {
 fn products<S: Simd>(simd: S, [a, b]: [S::f32s; 2], [c, d]: [S::f32s; 2]) -> S::f32s {
     let product = simd.mul_f32s(c, d);
     let rounding = simd.negate_mul_add_f32s(c, d, product);
-    let difference = simd.mul_add_f32s(a, b, simd.neg_f32s(product));
+    let difference = simd.mul_add_f32s(a, b, simd.sub_f32s(simd.splat_f32s(0.0), product));
     simd.add_f32s(difference, rounding)
 }
 
 impl Pair<'_> {
     /// AᵀA and AᵀΔb of every pixel of a row (equations 9 to 12), `[SUMS, padded width]`.
     #[inline(always)]
-    fn equations<S: Simd>(&self, simd: S, believed: &[f32], y: usize, out: &mut [f32]) {
+    fn equations<S: Simd>(
+        &self,
+        simd: S,
+        believed: &[f32],
+        y: usize,
+        work: &mut [f32],
+        out: &mut [f32],
+    ) {
         let stride = padded(self.size.0);
         let believed = &believed[y * PLANES * stride..][..PLANES * stride];
         let (believed_x, believed_y) = believed.split_at(stride);
         for x in (0..stride).step_by(PAD) {
-            let mut terms = [0.0; 5 * PAD];
+            let (pixels, terms) = work.split_at_mut(PAD * TERMS);
             let places = self.places(x, y, &believed_x[x..][..PAD], &believed_y[x..][..PAD]);
-            self.combine(x, y, &places, &mut terms);
+            self.combine(x, y, &places, pixels);
+            transpose(pixels, terms);
             for lane in (0..PAD).step_by(S::F32_LANES) {
                 let at = x + lane;
-                let b1 = load(simd, &terms, lane);
-                let b2 = load(simd, &terms, PAD + lane);
-                let a11 = load(simd, &terms, 2 * PAD + lane);
-                let a22 = load(simd, &terms, 3 * PAD + lane);
-                let a12 = load(simd, &terms, 4 * PAD + lane);
+                let b1 = load(simd, terms, lane);
+                let b2 = load(simd, terms, PAD + lane);
+                let a11 = load(simd, terms, 2 * PAD + lane);
+                let a22 = load(simd, terms, 3 * PAD + lane);
+                let a12 = load(simd, terms, 4 * PAD + lane);
                 let (dx, dy) = (load(simd, believed_x, at), load(simd, believed_y, at));
                 let b1 = simd.mul_add_f32s(a11, dx, simd.mul_add_f32s(a12, dy, b1));
                 let b2 = simd.mul_add_f32s(a12, dx, simd.mul_add_f32s(a22, dy, b2));
@@ -180,48 +192,56 @@ impl Pair<'_> {
 
     /// The mean of the two pictures' matrices and half the difference of their slopes, the second
     /// picture's read between its pixels; a pixel that left the picture is compared with nothing.
+    ///
+    /// `pixels` comes out as `[PAD, TERMS]`. It is memory of the caller's, so that the compiler keeps
+    /// the terms that are always zero, and with them whole vectors.
     #[inline(always)]
-    fn combine(&self, x: usize, y: usize, places: &Places, out: &mut [f32; 5 * PAD]) {
+    fn combine(&self, x: usize, y: usize, places: &Places, pixels: &mut [f32]) {
         /// The slopes' difference is of the sign that makes h = AᵀΔb point forward.
-        const SIGN: [f32; TERMS] = [-1.0, -1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0];
-        const ALONE: [f32; TERMS] = [1.0, 1.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0];
+        const SIGN: [f32; TERMS] = [-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        const ALONE: [f32; TERMS] = [1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0];
         let stride = padded(self.size.0);
         let first = &self.first.terms[(y * stride + x) * TERMS..][..PAD * TERMS];
         let second = &self.second.terms;
-        for half in 0..PAD / 8 {
-            let mut pixels = [[0.0_f32; TERMS]; 8];
-            for lane in 0..8 {
-                let k = half * 8 + lane;
-                let here = &first[k * TERMS..][..TERMS];
-                if !places.inside[k] {
-                    for term in 0..TERMS {
-                        pixels[lane][term] = here[term] * ALONE[term];
-                    }
-                    continue;
-                }
-                let at = places.pixel[k] as usize * TERMS;
-                let above = &second[at..][..2 * TERMS];
-                let below = &second[at + stride * TERMS..][..2 * TERMS];
-                let (u, v) = (places.part_x[k], places.part_y[k]);
-                let weights = [(1.0 - u) * (1.0 - v), u * (1.0 - v), (1.0 - u) * v, u * v];
+        let (first, _) = first.as_chunks::<TERMS>();
+        let (pixels, _) = pixels.as_chunks_mut::<TERMS>();
+        for (k, (pixel, here)) in pixels.iter_mut().zip(first).enumerate() {
+            if !places.inside[k] {
                 for term in 0..TERMS {
-                    let mut there = above[term] * weights[0];
-                    there = above[TERMS + term].mul_add(weights[1], there);
-                    there = below[term].mul_add(weights[2], there);
-                    there = below[TERMS + term].mul_add(weights[3], there);
-                    pixels[lane][term] = there.mul_add(SIGN[term], here[term]);
+                    pixel[term] = here[term] * ALONE[term];
                 }
+                continue;
             }
-            // Written out as fixed loops over arrays, this becomes shuffles of vectors.
-            let mut turned = [[0.0_f32; 8]; TERMS];
-            for lane in 0..8 {
-                for term in 0..TERMS {
-                    turned[term][lane] = pixels[lane][term];
-                }
+            let at = places.pixel[k] as usize * TERMS;
+            let above = &second[at..][..2 * TERMS];
+            let below = &second[at + stride * TERMS..][..2 * TERMS];
+            let (u, v) = (places.part_x[k], places.part_y[k]);
+            let weights = [(1.0 - u) * (1.0 - v), u * (1.0 - v), (1.0 - u) * v, u * v];
+            for term in 0..TERMS {
+                let mut there = above[term] * weights[0];
+                there = above[TERMS + term].mul_add(weights[1], there);
+                there = below[term].mul_add(weights[2], there);
+                there = below[TERMS + term].mul_add(weights[3], there);
+                pixel[term] = there.mul_add(SIGN[term], here[term]);
             }
-            for term in 0..5 {
-                out[term * PAD + half * 8..][..8].copy_from_slice(&turned[term]);
+        }
+    }
+}
+
+/// `PAD` groups of `TERMS` values become `TERMS` rows of `PAD`.
+#[inline(always)]
+fn transpose(pixels: &[f32], terms: &mut [f32]) {
+    for half in (0..PAD).step_by(8) {
+        let (block, _) = pixels[half * TERMS..].as_chunks::<TERMS>();
+        // Written out as fixed loops over arrays, this becomes shuffles of vectors.
+        let mut turned = [[0.0_f32; 8]; TERMS];
+        for lane in 0..8 {
+            for term in 0..TERMS {
+                turned[term][lane] = block[lane][term];
             }
+        }
+        for term in 0..TERMS {
+            terms[term * PAD + half..][..8].copy_from_slice(&turned[term]);
         }
     }
 }

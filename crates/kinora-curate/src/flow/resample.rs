@@ -10,10 +10,12 @@ struct Axis {
     first: Vec<isize>,
     weights: Vec<f32>,
     taps: usize,
+    /// Taps that can have a weight; the others are there to make whole blocks.
+    used: usize,
     margin: usize,
 }
 
-/// Sources of a dot product taken at once; taps beyond four are padded to a multiple of it.
+/// Sources of a dot product taken at once; more than four taps are padded to a multiple of it.
 const DOT: usize = 8;
 
 impl Axis {
@@ -21,15 +23,11 @@ impl Axis {
     /// where the elements of the result have their centres; beyond the ends the last value holds.
     fn new(from: usize, to: usize, kernel: &[f64]) -> Self {
         let radius = kernel.len() / 2;
-        let taps = if from == to {
-            kernel.len()
+        let used = kernel.len() + usize::from(from != to);
+        let taps = if from == to || used <= 4 {
+            used
         } else {
-            kernel.len() + 1
-        };
-        let taps = if taps > 4 {
-            taps.next_multiple_of(DOT)
-        } else {
-            taps
+            used.next_multiple_of(DOT)
         };
         let scale = from as f64 / to as f64;
         let mut first = Vec::with_capacity(to);
@@ -49,6 +47,7 @@ impl Axis {
             first,
             weights,
             taps,
+            used,
             margin: radius,
         }
     }
@@ -165,20 +164,24 @@ impl Resample {
         line: &mut [f32],
     ) {
         let stride = padded(self.from.0);
-        for (tap, weight) in self.down.weights(y).iter().enumerate() {
-            if tap > 0 && *weight == 0.0 {
-                continue;
+        let weights = self.down.weights(y);
+        // A few taps at a time, so that their sum stays in registers.
+        for from in (0..self.down.used).step_by(DOT) {
+            let taps = DOT.min(self.down.used - from);
+            let mut begins = [0; DOT];
+            for (k, begin) in begins[..taps].iter_mut().enumerate() {
+                let row = mirrored(self.down.first[y] + (from + k) as isize, self.from.1);
+                *begin = (row * planes + plane) * stride;
             }
-            let row = mirrored(self.down.first[y] + tap as isize, self.from.1);
-            let row = &source[(row * planes + plane) * stride..][..stride];
-            let weight = simd.splat_f32s(weight * self.gain);
             for at in (0..stride).step_by(S::F32_LANES) {
-                let value = load(simd, row, at);
-                let sum = if tap == 0 {
-                    simd.mul_f32s(weight, value)
-                } else {
-                    simd.mul_add_f32s(weight, value, load(simd, line, at))
-                };
+                let mut sum = simd.splat_f32s(0.0);
+                if from > 0 {
+                    sum = load(simd, line, at);
+                }
+                for k in 0..taps {
+                    let weight = simd.splat_f32s(weights[from + k] * self.gain);
+                    sum = simd.mul_add_f32s(weight, load(simd, source, begins[k] + at), sum);
+                }
                 store(simd, line, at, sum);
             }
         }
@@ -209,9 +212,29 @@ impl Axis {
             }
             return;
         }
-        for (i, (first, out)) in self.first.iter().zip(out).enumerate() {
-            let values = &line[(start as isize + first) as usize..][..self.taps];
-            *out = dot(values, self.weights(i));
+        match self.taps {
+            2 => self.sum_few::<2>(line, start, out),
+            4 => self.sum_few::<4>(line, start, out),
+            _ => {
+                for (i, (first, out)) in self.first.iter().zip(out).enumerate() {
+                    let values = &line[(start as isize + first) as usize..][..self.taps];
+                    *out = dot(values, self.weights(i));
+                }
+            }
+        }
+    }
+
+    /// The same for `TAPS` taps.
+    #[inline(always)]
+    fn sum_few<const TAPS: usize>(&self, line: &[f32], start: usize, out: &mut [f32]) {
+        let (weights, _) = self.weights.as_chunks::<TAPS>();
+        for ((first, weights), out) in self.first.iter().zip(weights).zip(out) {
+            let values = &line[(start as isize + first) as usize..][..TAPS];
+            let mut sum = 0.0;
+            for k in 0..TAPS {
+                sum = values[k].mul_add(weights[k], sum);
+            }
+            *out = sum;
         }
     }
 }
@@ -219,8 +242,8 @@ impl Axis {
 /// The sum of products, in a fixed order.
 #[inline(always)]
 fn dot(values: &[f32], weights: &[f32]) -> f32 {
-    let (values, values_rest) = values.as_chunks::<DOT>();
-    let (weights, weights_rest) = weights.as_chunks::<DOT>();
+    let (values, _) = values.as_chunks::<DOT>();
+    let (weights, _) = weights.as_chunks::<DOT>();
     let mut sums = [0.0_f32; DOT];
     for (values, weights) in values.iter().zip(weights) {
         for k in 0..DOT {
@@ -228,11 +251,7 @@ fn dot(values: &[f32], weights: &[f32]) -> f32 {
         }
     }
     let [a, b, c, d, e, f, g, h] = sums;
-    let mut sum = ((a + e) + (b + f)) + ((c + g) + (d + h));
-    for (value, weight) in values_rest.iter().zip(weights_rest) {
-        sum = value.mul_add(*weight, sum);
-    }
-    sum
+    ((a + e) + (b + f)) + ((c + g) + (d + h))
 }
 
 #[cfg(test)]
