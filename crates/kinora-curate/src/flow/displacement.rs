@@ -17,8 +17,22 @@ const EDGE: [f32; 5] = [0.14, 0.14, 0.4472, 0.4472, 0.4472];
 /// Added to the determinant, so that a flat neighbourhood stands still.
 const REGULAR: f32 = 1e-3;
 
-/// Values of scratch for the terms of `PAD` pixels, pixel by pixel and term by term.
-const WORK: usize = 2 * PAD * TERMS;
+/// Values of scratch for the terms of `PAD` pixels, pixel by pixel (and room for one more) and term
+/// by term.
+const WORK: usize = (2 * PAD + 1) * TERMS;
+
+/// The slopes are subtracted, so that h = AᵀΔb points forward, and the matrices added; for two pixels.
+const SIGN: [f32; 2 * TERMS] = [
+    -1.0, -1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, -1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0,
+];
+
+/// The numbers of lanes.
+const LANE: [f32; 2 * TERMS] = [
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
+];
+
+/// What a pixel counts for whose partner is not in the second picture.
+const ALONE: [f32; TERMS] = [1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0];
 
 /// The two planes of a displacement field, row by row: `[height, 2, padded width]`.
 pub(super) const PLANES: usize = 2;
@@ -133,9 +147,9 @@ impl Pair<'_> {
         let believed = &believed[y * PLANES * stride..][..PLANES * stride];
         let (believed_x, believed_y) = believed.split_at(stride);
         for x in (0..stride).step_by(PAD) {
-            let (pixels, terms) = work.split_at_mut(PAD * TERMS);
+            let (pixels, terms) = work.split_at_mut((PAD + 1) * TERMS);
             let places = self.places(x, y, &believed_x[x..][..PAD], &believed_y[x..][..PAD]);
-            self.combine(x, y, &places, pixels);
+            self.combine(simd, x, y, &places, pixels);
             transpose(pixels, terms);
             for lane in (0..PAD).step_by(S::F32_LANES) {
                 let at = x + lane;
@@ -192,20 +206,15 @@ impl Pair<'_> {
 
     /// The mean of the two pictures' matrices and half the difference of their slopes, the second
     /// picture's read between its pixels; a pixel that left the picture is compared with nothing.
-    ///
-    /// `pixels` comes out as `[PAD, TERMS]`. It is memory of the caller's, so that the compiler keeps
-    /// the terms that are always zero, and with them whole vectors.
+    /// `pixels` comes out as `[PAD, TERMS]`.
     #[inline(always)]
-    fn combine(&self, x: usize, y: usize, places: &Places, pixels: &mut [f32]) {
-        /// The slopes' difference is of the sign that makes h = AᵀΔb point forward.
-        const SIGN: [f32; TERMS] = [-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-        const ALONE: [f32; TERMS] = [1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0];
+    fn combine<S: Simd>(&self, simd: S, x: usize, y: usize, places: &Places, pixels: &mut [f32]) {
         let stride = padded(self.size.0);
-        let first = &self.first.terms[(y * stride + x) * TERMS..][..PAD * TERMS];
+        let first = &self.first.terms[(y * stride + x) * TERMS..];
         let second = &self.second.terms;
-        let (first, _) = first.as_chunks::<TERMS>();
-        let (pixels, _) = pixels.as_chunks_mut::<TERMS>();
-        for (k, (pixel, here)) in pixels.iter_mut().zip(first).enumerate() {
+        for k in 0..PAD {
+            let here = &first[k * TERMS..];
+            let pixel = &mut pixels[k * TERMS..];
             if !places.inside[k] {
                 for term in 0..TERMS {
                     pixel[term] = here[term] * ALONE[term];
@@ -213,16 +222,44 @@ impl Pair<'_> {
                 continue;
             }
             let at = places.pixel[k] as usize * TERMS;
-            let above = &second[at..][..2 * TERMS];
-            let below = &second[at + stride * TERMS..][..2 * TERMS];
+            let (above, below) = (&second[at..], &second[at + stride * TERMS..]);
             let (u, v) = (places.part_x[k], places.part_y[k]);
             let weights = [(1.0 - u) * (1.0 - v), u * (1.0 - v), (1.0 - u) * v, u * v];
-            for term in 0..TERMS {
-                let mut there = above[term] * weights[0];
-                there = above[TERMS + term].mul_add(weights[1], there);
-                there = below[term].mul_add(weights[2], there);
-                there = below[TERMS + term].mul_add(weights[3], there);
-                pixel[term] = there.mul_add(SIGN[term], here[term]);
+            if S::F32_LANES == 2 * TERMS {
+                // A vector is two pixels side by side. What its second half writes is the next pixel's
+                // place, which comes next.
+                let left = simd.less_than_f32s(load(simd, &LANE, 0), simd.splat_f32s(TERMS as f32));
+                let [a, b, c, d] = weights;
+                let (a, b) = (simd.splat_f32s(a), simd.splat_f32s(b));
+                let (c, d) = (simd.splat_f32s(c), simd.splat_f32s(d));
+                let sum = simd.mul_f32s(simd.select_f32s(left, a, b), load(simd, above, 0));
+                let low = simd.select_f32s(left, c, d);
+                let sum = simd.mul_add_f32s(low, load(simd, below, 0), sum);
+                let there = simd.add_f32s(sum, simd.rotate_right_f32s(sum, TERMS));
+                let sign = load(simd, &SIGN, 0);
+                store(
+                    simd,
+                    pixel,
+                    0,
+                    simd.mul_add_f32s(there, sign, load(simd, here, 0)),
+                );
+                continue;
+            }
+            for term in (0..TERMS).step_by(S::F32_LANES) {
+                let [a, b, c, d] = weights;
+                let mut sum = simd.mul_f32s(simd.splat_f32s(a), load(simd, above, term));
+                let mut right = simd.mul_f32s(simd.splat_f32s(b), load(simd, above, TERMS + term));
+                sum = simd.mul_add_f32s(simd.splat_f32s(c), load(simd, below, term), sum);
+                right =
+                    simd.mul_add_f32s(simd.splat_f32s(d), load(simd, below, TERMS + term), right);
+                let there = simd.add_f32s(sum, right);
+                let sign = load(simd, &SIGN, term);
+                store(
+                    simd,
+                    pixel,
+                    term,
+                    simd.mul_add_f32s(there, sign, load(simd, here, term)),
+                );
             }
         }
     }

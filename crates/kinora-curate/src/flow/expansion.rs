@@ -12,7 +12,7 @@ pub(super) const TERMS: usize = 8;
 /// pictures needs: ½b₁, ½b₂, ½A₁₁, ½A₂₂, ½A₁₂ and three zeros.
 #[derive(Default)]
 pub(super) struct Expansion {
-    /// `[height, padded width, TERMS]`.
+    /// `[height, padded width, TERMS]`, and one pixel more.
     pub(super) terms: Vec<f32>,
 }
 
@@ -67,10 +67,12 @@ impl Expander {
         scratch: &mut Vec<Vec<f32>>,
     ) {
         let stride = padded(width);
-        out.terms.resize(height * stride * TERMS, 0.0);
+        // One more, because a vector may be two pixels and begin at the last one.
+        out.terms.resize((height * stride + 1) * TERMS, 0.0);
         let rows = rows_of_a_task(width, height, 1);
         let part = rows * stride * TERMS;
-        for_parts(&mut out.terms, part, scratch, |number, out, scratch| {
+        let terms = &mut out.terms[..height * stride * TERMS];
+        for_parts(terms, part, scratch, |number, out, scratch| {
             Arch::new().dispatch(Rows {
                 expander: self,
                 picture,

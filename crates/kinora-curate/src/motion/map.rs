@@ -219,7 +219,7 @@ mod tests {
     fn opposite_motions_inside_a_cell_cancel_and_in_two_cells_do_not() {
         let flow = |period: usize| {
             field(64, 64, move |x, _| {
-                if x / period % 2 == 0 {
+                if (x / period).is_multiple_of(2) {
                     (4.0, 0.0)
                 } else {
                     (-4.0, 0.0)
