@@ -23,8 +23,8 @@ use window::Window;
 /// Pyramid levels whose width or height would be below this are left out.
 const SMALLEST_SIDE: f64 = 32.0;
 
-/// Largest picture, in pixels.
-const LARGEST_PICTURE: usize = 1 << 27;
+/// Longest side, in pixels: places are computed in f32.
+const LONGEST_SIDE: usize = 1 << 15;
 
 /// How the equations of neighbouring pixels are brought together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,12 +155,13 @@ impl Farneback {
     /// Room for pictures of `width` by `height` pixels.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a setting makes no sense or the picture is empty or beyond 2²⁷ pixels.
+    /// [`Error::Setting`] if a setting makes no sense or a side of the picture is 0 or above 2¹⁵ pixels.
     pub fn new(settings: &FlowSettings, width: usize, height: usize) -> Result<Self> {
         settings.check()?;
-        if width == 0 || height == 0 || width.saturating_mul(height) > LARGEST_PICTURE {
+        let sides = 1..=LONGEST_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) {
             return Err(Error::Setting(format!(
-                "flow: expected pictures of 1 to {LARGEST_PICTURE} pixels, found {width}×{height}"
+                "flow: expected pictures with sides of 1 to {LONGEST_SIDE} pixels, found {width}×{height}"
             )));
         }
         let levels = levels(settings, (width, height));

@@ -194,10 +194,10 @@ impl Pair<'_> {
             let to_x = (x + k) as f32 + dx[k];
             let to_y = y as f32 + dy[k];
             let (left, top) = (to_x.floor(), to_y.floor());
-            let inside = left >= 0.0 && left <= right && top >= 0.0 && top <= bottom;
+            let inside = (left >= 0.0) & (left <= right) & (top >= 0.0) & (top <= bottom);
             let (column, row) = if inside { (left, top) } else { (0.0, 0.0) };
-            places.inside[k] = inside;
-            places.pixel[k] = row as u32 * stride + column as u32;
+            places.inside[k] = u32::from(inside);
+            places.pixel[k] = whole(row).wrapping_mul(stride).wrapping_add(whole(column));
             places.part_x[k] = to_x - left;
             places.part_y[k] = to_y - top;
         }
@@ -215,7 +215,7 @@ impl Pair<'_> {
         for k in 0..PAD {
             let here = &first[k * TERMS..];
             let pixel = &mut pixels[k * TERMS..];
-            if !places.inside[k] {
+            if places.inside[k] == 0 {
                 for term in 0..TERMS {
                     pixel[term] = here[term] * ALONE[term];
                 }
@@ -283,10 +283,18 @@ fn transpose(pixels: &[f32], terms: &mut [f32]) {
     }
 }
 
+/// A whole number below 2²³ as an integer: the low bits of its sum with 2²³. The plain conversion looks
+/// out for numbers that do not fit, one by one.
+#[inline(always)]
+fn whole(number: f32) -> u32 {
+    (number + 8_388_608.0).to_bits() & 0x7f_ffff
+}
+
 /// Places between the pixels of a picture: the pixel at their upper left, and how far beyond it.
 #[derive(Default)]
 struct Places {
-    inside: [bool; PAD],
+    /// 1 or 0, as wide as the others, so that all are vectors.
+    inside: [u32; PAD],
     pixel: [u32; PAD],
     part_x: [f32; PAD],
     part_y: [f32; PAD],
