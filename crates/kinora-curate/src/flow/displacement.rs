@@ -299,3 +299,72 @@ struct Places {
     part_x: [f32; PAD],
     part_y: [f32; PAD],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::expansion::Expander;
+    use pulp::Scalar;
+
+    /// A noisy picture's expansion.
+    fn expansion((width, height): (usize, usize), seed: u32) -> Expansion {
+        let noise = |k: usize| (k as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24;
+        let picture: Vec<f32> = (0..padded(width) * height)
+            .map(|k| noise(k) as f32)
+            .collect();
+        let mut expansion = Expansion::default();
+        let expander = Expander::new(5, 1.2);
+        expander.expand(&picture, (width, height), &mut expansion, &mut Vec::new());
+        expansion
+    }
+
+    #[test]
+    fn vectors_of_any_width_give_the_same_bits() {
+        let size = (53, 80);
+        let (first, second) = (expansion(size, 1), expansion(size, 77));
+        let len = PLANES * padded(size.0) * size.1;
+        // Some pixels leave the picture, some stay, some move by whole pixels.
+        let believed: Vec<f32> = (0..len).map(|k| (k % 41) as f32 * 0.25 - 5.0).collect();
+        for window in [Window::even(15), Window::even(4), Window::gaussian(9)] {
+            let (columns, rows) = (trust(size.0), trust(size.1));
+            let pair = Pair {
+                size,
+                first: &first,
+                second: &second,
+                trust_of_column: &columns,
+                trust_of_row: &rows,
+                window: &window,
+            };
+            let refine = |run: &dyn Fn(Rows<'_>)| {
+                let mut out = vec![0.0; len];
+                let mut scratch = vec![0.0; WORK + Columns::scratch(&window, size.0)];
+                run(Rows {
+                    pair: &pair,
+                    believed: &believed,
+                    first: 0,
+                    out: &mut out,
+                    scratch: &mut scratch,
+                });
+                let inside = |row: &[f32]| row[..size.0].to_vec();
+                out.chunks(padded(size.0))
+                    .flat_map(inside)
+                    .collect::<Vec<f32>>()
+            };
+            let widest = refine(&|rows| Arch::new().dispatch(rows));
+            assert!(widest.iter().any(|d| d.abs() > 0.1));
+            assert!(widest == refine(&|rows| rows.with_simd(Scalar)));
+            #[cfg(target_arch = "x86_64")]
+            if let Some(narrower) = pulp::x86::V3::try_new() {
+                assert!(widest == refine(&|rows| pulp::Simd::vectorize(narrower, rows)));
+            }
+        }
+    }
+
+    #[test]
+    fn nearly_equal_products_keep_their_difference() {
+        // (1 + e)(1 − e) − 1 = −e², which plain f32 products lose for e = 2⁻¹³.
+        let e = 2.0_f32.powi(-13);
+        assert_eq!((1.0 + e) * (1.0 - e) - 1.0, 0.0);
+        assert_eq!(products(Scalar, [1.0 + e, 1.0 - e], [1.0, 1.0]), -e * e);
+    }
+}
