@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 const UNIT_MICROS: f32 = 500_000.0;
 
 /// Distance of the closer pictures, which are looked at where a shot may be short.
-const CLOSE_MICROS: i64 = 125_000;
+const CLOSE_MICROS: i64 = 250_000;
 
 /// Share of pixels whose brightness must move to another bin before a cut is thought possible
 /// between two pictures. Motion alone seldom does it, and a needless look costs time only.
@@ -109,7 +109,7 @@ pub struct MotionTrack {
     pub version: String,
     /// Neighbouring pictures of the regular rate, in order.
     pub pairs: Vec<MotionPair>,
-    /// Pictures an eighth of a second apart, in order, only around possible cuts and at the end of
+    /// Pictures a quarter of a second apart, in order, only around possible cuts and at the end of
     /// the video, for shots too short for a regular pair.
     pub close_pairs: Vec<MotionPair>,
 }
@@ -118,7 +118,7 @@ pub struct MotionTrack {
 /// `end_micros` (that is when the next shot begins): the mean over the pairs of which both pictures
 /// are inside. In a clip with none, which is shorter than about a second, the mean over
 /// its close pairs, where there are any. None where nothing was measured inside the clip, which is
-/// then shorter than about a quarter of a second, or between cuts that no brightness betrays.
+/// then shorter than about half a second, or between cuts that no brightness betrays.
 pub fn motion_score(track: &MotionTrack, start_micros: i64, end_micros: i64) -> Option<f32> {
     let mean_inside = |pairs: &[MotionPair]| {
         let inside = pairs
@@ -139,7 +139,7 @@ pub struct MotionMeter {
     flows: Option<Flows>,
     /// The newest picture of the regular rate.
     last: Option<Picture>,
-    /// Pictures since then, an eighth of a second apart.
+    /// Pictures since then, a quarter of a second apart.
     since: Vec<Picture>,
     track: MotionTrack,
 }
