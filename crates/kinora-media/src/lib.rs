@@ -9,6 +9,7 @@ mod fps;
 mod image;
 mod loader;
 mod metadata;
+mod motion_law;
 mod shard;
 mod table;
 mod unfinished;
@@ -25,6 +26,7 @@ pub use crate::loader::{
     CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
+pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw};
 pub use crate::unfinished::remove_unfinished;
 pub use crate::shard::{
     CaptionWeights, SampleCaption, SampleDescription, ShardClip, ShardFolder, ShardOptions,
