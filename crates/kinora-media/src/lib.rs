@@ -26,5 +26,7 @@ pub use crate::loader::{
 };
 pub use crate::metadata::{Metadata, read_metadata};
 pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
-pub use crate::video::{AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
+pub use crate::video::{
+    AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within,
+};
 pub use crate::writer::Writer;
