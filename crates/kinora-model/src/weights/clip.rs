@@ -174,12 +174,15 @@ fn open_single_file(
     activation: Option<HiddenAct>,
     opening: &Opening,
 ) -> Result<Part<ClipConfig>> {
+    let refuse = |message| Error::file(path, message);
+    // Settings first: they say best what a file is, if it is no CLIP.
+    let beside = config_beside(path)?.map(|config| config.clip());
+    let beside = beside.transpose().map_err(refuse)?;
     let archive = renamed_archive(path, opening, place)?;
-    let config = match config_beside(path)? {
-        Some(config) => config.clip(),
-        None => config_from_arrays(&archive, activation),
+    let config = match beside {
+        Some(config) => config,
+        None => config_from_arrays(&archive, activation).map_err(refuse)?,
     };
-    let config = config.map_err(|message| Error::file(path, message))?;
     config.check()?;
     Ok(Part {
         config,
