@@ -7,7 +7,7 @@
 
 use crate::{Error, Result};
 use kinora_media::Rgb8Image;
-use kinora_model::clip::{Clip, Crop, Dialect, HiddenAct, Tokenizer};
+use kinora_model::clip::{Clip, ClipConfig, Crop, Dialect, HiddenAct, Tokenizer};
 use kinora_model::judges::aesthetic::AestheticHead;
 use kinora_model::pixels::Picture;
 use kinora_model::weights::{Opening, hub, open_clip_model};
@@ -166,7 +166,9 @@ pub fn similarity(frames: &[Vec<f32>], caption: &[f32]) -> f32 {
     let cosines = frames.iter().map(|frame| {
         assert_eq!(frame.len(), caption.len(), "embeddings of one CLIP");
         let products = frame.iter().zip(caption);
-        products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
+        products
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum::<f64>() as f32
     });
     mean(cosines)
 }
@@ -188,11 +190,7 @@ fn rows(embeddings: &Tensor) -> Vec<Vec<f32>> {
     values.chunks_exact(width).map(<[f32]>::to_vec).collect()
 }
 
-fn params_of(
-    fingerprint: &str,
-    config: &kinora_model::clip::ClipConfig,
-    head: Option<&AestheticHead>,
-) -> String {
+fn params_of(fingerprint: &str, config: &ClipConfig, head: Option<&AestheticHead>) -> String {
     let preprocess = config.preprocess;
     serde_json::json!({
         "weights": fingerprint,

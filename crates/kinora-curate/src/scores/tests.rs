@@ -116,7 +116,10 @@ fn weights_that_are_nowhere_are_refused() {
         activation: None,
     };
     let error = ClipJudge::open(&settings).unwrap_err().to_string();
-    assert!(error.contains("no such file or folder, and no hub id either"), "{error}");
+    assert!(
+        error.contains("no such file or folder, and no hub id either"),
+        "{error}"
+    );
     let error = toml::from_str::<ClipSettings>("weights = \"x\"\ncrop = 1").unwrap_err();
     assert!(error.to_string().contains("unknown field"), "{error}");
 }
