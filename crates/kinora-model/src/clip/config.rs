@@ -1,5 +1,6 @@
 //! What a vision tower is made of: the `config.json` of an `image_encoder` folder.
 
+use super::block::BlockSizes;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ fn default_num_channels() -> usize {
     3
 }
 
-fn default_layer_norm_eps() -> f32 {
+pub(super) fn default_layer_norm_eps() -> f32 {
     1e-5
 }
 
@@ -74,6 +75,16 @@ impl ClipVisionConfig {
             patch_size: 14,
             hidden_act: HiddenAct::Gelu,
             layer_norm_eps: default_layer_norm_eps(),
+        }
+    }
+
+    pub(crate) fn block(&self) -> BlockSizes {
+        BlockSizes {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            heads: self.num_attention_heads,
+            act: self.hidden_act,
+            eps: self.layer_norm_eps,
         }
     }
 

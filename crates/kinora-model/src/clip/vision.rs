@@ -1,6 +1,7 @@
 //! The tower itself.
 
-use super::{ClipVisionConfig, HiddenAct};
+use super::ClipVisionConfig;
+use super::block::Block;
 use crate::layers::{LayerNorm, Linear};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
@@ -10,71 +11,9 @@ use kinora_tensor::{Param, Tensor, ops};
 /// token of the last block is the picture's embedding.
 #[derive(Clone, Debug)]
 pub struct ClipVision {
-    config: ClipVisionConfig,
-    class_embedding: Param,
-    patch_embedding: Param,
-    position_embedding: Param,
-    first_norm: LayerNorm,
-    blocks: Vec<Block>,
+    trunk: VisionTrunk,
     last_norm: LayerNorm,
     projection: Linear,
-}
-
-/// Attention among the tokens, then a feed-forward layer, each after a norm and added to its input.
-#[derive(Clone, Debug)]
-struct Block {
-    norm1: LayerNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-    heads: usize,
-    norm2: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
-    act: HiddenAct,
-}
-
-impl Block {
-    fn new(source: &Source, config: &ClipVisionConfig) -> Result<Self> {
-        let (c, inner, eps) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.layer_norm_eps,
-        );
-        let (attention, mlp) = (source.at("self_attn"), source.at("mlp"));
-        Ok(Block {
-            norm1: LayerNorm::new(&source.at("layer_norm1"), c, eps)?,
-            to_q: Linear::new(&attention.at("q_proj"), c, c)?,
-            to_k: Linear::new(&attention.at("k_proj"), c, c)?,
-            to_v: Linear::new(&attention.at("v_proj"), c, c)?,
-            to_out: Linear::new(&attention.at("out_proj"), c, c)?,
-            heads: config.num_attention_heads,
-            norm2: LayerNorm::new(&source.at("layer_norm2"), c, eps)?,
-            widen: Linear::new(&mlp.at("fc1"), c, inner)?,
-            narrow: Linear::new(&mlp.at("fc2"), inner, c)?,
-            act: config.hidden_act,
-        })
-    }
-
-    /// # Shapes
-    /// `x` `[n, m, c]`; the result is like `x`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let h = self.norm1.forward(x)?;
-        let (q, k, v) = (
-            self.to_q.forward(&h)?,
-            self.to_k.forward(&h)?,
-            self.to_v.forward(&h)?,
-        );
-        let attended = ops::attention(&q, &k, &v, self.heads)?;
-        let x = ops::add(x, &self.to_out.forward(&attended)?)?;
-        let h = self.widen.forward(&self.norm2.forward(&x)?)?;
-        let h = match self.act {
-            HiddenAct::Gelu => ops::gelu(&h)?,
-            HiddenAct::QuickGelu => ops::quick_gelu(&h)?,
-        };
-        Ok(ops::add(&x, &self.narrow.forward(&h)?)?)
-    }
 }
 
 impl ClipVision {
@@ -83,6 +22,51 @@ impl ClipVision {
     /// # Errors
     /// When the settings contradict each other, or the source does not hold the parameters.
     pub fn new(source: &Source, config: &ClipVisionConfig) -> Result<Self> {
+        let trunk = VisionTrunk::new(source, config)?;
+        let (c, eps) = (config.hidden_size, config.layer_norm_eps);
+        let norm = source.at("vision_model").at("post_layernorm");
+        let last = source.at("visual_projection");
+        Ok(ClipVision {
+            trunk,
+            last_norm: LayerNorm::new(&norm, c, eps)?,
+            projection: Linear::without_bias(&last, c, config.projection_dim)?,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ClipVisionConfig {
+        &self.trunk.config
+    }
+
+    /// The embeddings of pictures whose channels are normalised by CLIP's means and deviations. The
+    /// embeddings themselves are not normalised.
+    ///
+    /// # Shapes
+    /// `images` `[n, s, s, 3]`; the result is `[n, p]`.
+    ///
+    /// # Errors
+    /// When the pictures have another size or other channels.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let x = self.trunk.forward(images)?;
+        let (n, c) = (x.dims()[0], x.shape().last());
+        let class = ops::narrow(&x, 1, 0, 1)?.reshape([n, c])?;
+        self.projection.forward(&self.last_norm.forward(&class)?)
+    }
+}
+
+/// The tower up to its last block: CoCa pools its tokens in another way.
+#[derive(Clone, Debug)]
+pub(crate) struct VisionTrunk {
+    config: ClipVisionConfig,
+    class_embedding: Param,
+    patch_embedding: Param,
+    position_embedding: Param,
+    first_norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+impl VisionTrunk {
+    pub(crate) fn new(source: &Source, config: &ClipVisionConfig) -> Result<Self> {
         config.check()?;
         let (c, patch, eps) = (config.hidden_size, config.patch_size, config.layer_norm_eps);
         let vision = source.at("vision_model");
@@ -90,14 +74,14 @@ impl ClipVision {
         let patches = [c, patch, patch, config.num_channels];
         let positions = [config.tokens(), c];
         let place = Init::Normal(0.02);
-        let blocks = (0..config.num_hidden_layers)
-            .map(|k| Block::new(&vision.at("encoder").at("layers").at(k), config));
+        let layers = vision.at("encoder").at("layers");
+        let blocks =
+            (0..config.num_hidden_layers).map(|k| Block::new(&layers.at(k), config.block()));
         let (patch_source, position_source) = (
             embeddings.at("patch_embedding"),
             embeddings.at("position_embedding"),
         );
-        let last = source.at("visual_projection");
-        Ok(ClipVision {
+        Ok(VisionTrunk {
             config: config.clone(),
             class_embedding: embeddings.param("class_embedding", &[c], Layout::Plain, place)?,
             patch_embedding: patch_source.param("weight", &patches, Layout::Conv2d, Init::FanIn)?,
@@ -110,32 +94,17 @@ impl ClipVision {
             // The published name is spelt so.
             first_norm: LayerNorm::new(&vision.at("pre_layrnorm"), c, eps)?,
             blocks: blocks.collect::<Result<_>>()?,
-            last_norm: LayerNorm::new(&vision.at("post_layernorm"), c, eps)?,
-            projection: Linear::without_bias(&last, c, config.projection_dim)?,
         })
     }
 
-    /// The settings.
-    pub fn config(&self) -> &ClipVisionConfig {
-        &self.config
-    }
-
-    /// The embeddings of pictures whose channels are normalised by CLIP's means and deviations. The
-    /// embeddings themselves are not normalised.
-    ///
     /// # Shapes
-    /// `images` `[n, s, s, 3]`; the result is `[n, p]`.
-    ///
-    /// # Errors
-    /// When the pictures have another size or other channels.
-    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+    /// `images` `[n, s, s, 3]`; the result is `[n, m, c]`, the class token first.
+    pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let mut x = self.first_norm.forward(&self.tokens(images)?)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        let (n, c) = (x.dims()[0], self.config.hidden_size);
-        let class = ops::narrow(&x, 1, 0, 1)?.reshape([n, c])?;
-        self.projection.forward(&self.last_norm.forward(&class)?)
+        Ok(x)
     }
 
     /// The class token and one token for each patch, each with its place added.
@@ -173,7 +142,7 @@ impl ClipVision {
 }
 
 /// The parameter in f32. One that is stored in 16 bits is frozen, so no gradient is lost.
-fn f32_values(param: &Param) -> Tensor {
+pub(crate) fn f32_values(param: &Param) -> Tensor {
     let value = param.get();
     match value.dtype() {
         kinora_tensor::DType::F32 => value,

@@ -4,22 +4,16 @@
 //! the width of a context token.
 
 mod antialias;
-mod lanczos;
+mod pillow;
 
 pub use antialias::antialiased;
-pub use lanczos::lanczos;
+pub use pillow::{bicubic, lanczos};
 
 use crate::Result;
-use crate::clip::ClipVision;
+use crate::clip::{CLIP_MEAN, CLIP_STD, ClipVision};
 use crate::pixels::{self, Picture};
 use crate::vae::Vae;
 use kinora_tensor::{Tensor, ops};
-
-/// Mean of each channel, red first, over the pictures CLIP was trained on.
-const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-
-/// Standard deviation of each channel over them.
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// All that the UNet is told about one clip beside its noisy latents.
 ///

@@ -131,6 +131,18 @@ impl Source {
         }
     }
 
+    /// The extents a file has for `name` of this scope, in the file's order of axes: for a network
+    /// whose sizes only its arrays tell. A fresh source has none.
+    pub fn stored_dims(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.root.origin {
+            Origin::Fresh { .. } => None,
+            Origin::Stored(archive) => {
+                let stored = archive.arrays.get(&self.full_name(name))?;
+                Some(stored.dims.clone())
+            }
+        }
+    }
+
     /// Every parameter handed out so far in this scope, in order, under its full name.
     pub fn params(&self) -> Params {
         let handed_out = Params::new(self.handed_out().clone());

@@ -44,6 +44,44 @@ impl Stored {
         &self.file.map[self.offset..self.offset + self.size_bytes()]
     }
 
+    /// The matrix that the file holds with its axes exchanged.
+    ///
+    /// # Errors
+    /// When it is no matrix.
+    pub(crate) fn with_axes_exchanged(mut self) -> Result<Stored> {
+        let [rows, columns] = self.dims[..] else {
+            return Err(self.misshapen("a matrix"));
+        };
+        self.dims = vec![columns, rows];
+        self.transposed = true;
+        Ok(self)
+    }
+
+    /// Queries, keys and values, which the file holds as one array, one after the other.
+    ///
+    /// # Errors
+    /// When the rows are not three equal parts.
+    pub(crate) fn into_thirds(mut self) -> Result<[Stored; 3]> {
+        if !self.dims.first().is_some_and(|rows| rows.is_multiple_of(3)) {
+            return Err(self.misshapen("queries, keys and values one after the other"));
+        }
+        self.dims[0] /= 3;
+        Ok([0, 1, 2].map(|k| Stored {
+            offset: self.offset + k * self.size_bytes(),
+            ..self.clone()
+        }))
+    }
+
+    pub(crate) fn misshapen(&self, expected: &str) -> Error {
+        Error::file(
+            &self.file.path,
+            format!(
+                "`{}`: expected {expected}, found {:?}; download the file again",
+                self.file_name, self.dims
+            ),
+        )
+    }
+
     /// The array in memory's order of axes, in place where no value has to move.
     ///
     /// # Errors

@@ -67,6 +67,13 @@ impl Weights {
     }
 }
 
+impl<C> Part<C> {
+    /// A name for this network's weights by their content, as [`Weights::fingerprint`].
+    pub fn fingerprint(&self) -> String {
+        fingerprint_of(std::iter::once(("", &*self.archive)))
+    }
+}
+
 /// Tells what the weights at `path` are: a model folder, an original single file, the folder or the
 /// file of one network. Headers and settings are checked; values are not scanned.
 ///

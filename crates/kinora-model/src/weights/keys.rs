@@ -5,6 +5,8 @@
 //! whose decoder is the temporal one. The parts Kinora runs are taken under the names diffusers
 //! gives them; the parts it does not are known by name and left out; anything else is a stranger.
 
+use super::clip_keys::{self, Put};
+
 /// The network an array belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Network {
@@ -300,50 +302,13 @@ fn vae_res_block(name: &str, temporal: bool) -> Option<String> {
     })
 }
 
-/// What the tower has outside its layers. The spelling `pre_layrnorm` is that of transformers.
-const CLIP_ENDS: [(&str, &str); 5] = [
-    ("class_embedding", "embeddings.class_embedding"),
-    ("conv1", "embeddings.patch_embedding"),
-    (
-        "positional_embedding",
-        "embeddings.position_embedding.weight",
-    ),
-    ("ln_pre", "pre_layrnorm"),
-    ("ln_post", "post_layernorm"),
-];
-
 fn clip(name: &str) -> Option<Place> {
     use Network::ImageEncoder;
-    if name == "proj" {
-        return Some(Place::Transposed(
-            ImageEncoder,
-            "visual_projection.weight".to_owned(),
-        ));
-    }
-    let Some(rest) = name.strip_prefix("transformer.resblocks.") else {
-        let renamed = renamed(name, &CLIP_ENDS)?;
-        return Some(Place::Whole(
-            ImageEncoder,
-            format!("vision_model.{renamed}"),
-        ));
-    };
-    let (layer, rest) = leading_number(rest)?;
-    let layer = format!("vision_model.encoder.layers.{layer}");
-    if let Some(kind) = rest.strip_prefix("attn.in_proj_") {
-        let third = |letter: char| format!("{layer}.self_attn.{letter}_proj.{kind}");
-        return Some(Place::Thirds(ImageEncoder, ['q', 'k', 'v'].map(third)));
-    }
-    let renamed = renamed(
-        rest,
-        &[
-            ("ln_1", "layer_norm1"),
-            ("ln_2", "layer_norm2"),
-            ("attn.out_proj", "self_attn.out_proj"),
-            ("mlp.c_fc", "mlp.fc1"),
-            ("mlp.c_proj", "mlp.fc2"),
-        ],
-    )?;
-    Some(Place::Whole(ImageEncoder, format!("{layer}.{renamed}")))
+    Some(match clip_keys::vision(name)? {
+        Put::Whole(name) => Place::Whole(ImageEncoder, name),
+        Put::Transposed(name) => Place::Transposed(ImageEncoder, name),
+        Put::Thirds(names) => Place::Thirds(ImageEncoder, names),
+    })
 }
 
 /// What the file keeps of CLIP's text half. Its transformer was deleted before the model was saved;
@@ -362,7 +327,7 @@ fn is_text_tower(name: &str) -> bool {
 
 /// The name with its beginning exchanged, by the first entry whose left side is the name or is
 /// followed by a dot.
-fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
+pub(super) fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
     table.iter().find_map(|(from, to)| {
         let rest = name.strip_prefix(from)?;
         (rest.is_empty() || rest.starts_with('.')).then(|| format!("{to}{rest}"))
@@ -375,7 +340,7 @@ fn head(name: &str) -> &str {
 }
 
 /// `12.rest` as 12 and `rest`.
-fn leading_number(name: &str) -> Option<(usize, &str)> {
+pub(super) fn leading_number(name: &str) -> Option<(usize, &str)> {
     let (number, rest) = name.split_once('.')?;
     Some((number.parse().ok()?, rest))
 }

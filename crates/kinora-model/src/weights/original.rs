@@ -126,46 +126,15 @@ fn split(place: Place, mut stored: Stored) -> Result<Vec<(Network, String, Store
             match stored.dims[..] {
                 [_, _] => {}
                 [o, i, 1, 1] => stored.dims = vec![o, i],
-                _ => return Err(misshapen(&stored, "a 1×1 convolution [o, i, 1, 1]")),
+                _ => return Err(stored.misshapen("a 1×1 convolution [o, i, 1, 1]")),
             }
             vec![(network, name, stored)]
         }
-        Place::Transposed(network, name) => {
-            let [rows, columns] = stored.dims[..] else {
-                return Err(misshapen(&stored, "a matrix"));
-            };
-            stored.dims = vec![columns, rows];
-            stored.transposed = true;
-            vec![(network, name, stored)]
-        }
-        Place::Thirds(network, names) => {
-            let rows = stored.dims.first();
-            if !rows.is_some_and(|rows| rows.is_multiple_of(3)) {
-                return Err(misshapen(
-                    &stored,
-                    "queries, keys and values one after the other",
-                ));
-            }
-            stored.dims[0] /= 3;
-            let third = |(k, name)| {
-                let offset = stored.offset + k * stored.size_bytes();
-                let third = Stored {
-                    offset,
-                    ..stored.clone()
-                };
-                (network, name, third)
-            };
-            names.into_iter().enumerate().map(third).collect()
-        }
+        Place::Transposed(network, name) => vec![(network, name, stored.with_axes_exchanged()?)],
+        Place::Thirds(network, names) => names
+            .into_iter()
+            .zip(stored.into_thirds()?)
+            .map(|(name, third)| (network, name, third))
+            .collect(),
     })
-}
-
-fn misshapen(stored: &Stored, expected: &str) -> Error {
-    Error::file(
-        &stored.file.path,
-        format!(
-            "`{}`: expected {expected}, found {:?}; download the file again",
-            stored.file_name, stored.dims
-        ),
-    )
 }

@@ -203,7 +203,7 @@ pub(super) fn archive_of(path: &Path, files: Vec<PathBuf>, opening: &Opening) ->
         let file = map(&path)?;
         for array in header::read(&path, &file.map)? {
             // A list 0, 1, 2 … that older releases of transformers saved beside the weights.
-            if array.name != "vision_model.embeddings.position_ids" {
+            if !array.name.ends_with("_model.embeddings.position_ids") {
                 let name = array.name.clone();
                 insert(&mut archive, name, stored(&file, array)?)?;
             }

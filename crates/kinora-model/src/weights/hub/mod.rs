@@ -14,7 +14,7 @@ use super::part::Variant;
 use crate::{Error, Result};
 use cache::Cache;
 use client::Client;
-use plan::Plan;
+use plan::{Plan, Wanted};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -155,19 +155,32 @@ impl Hub {
         variant: Option<Variant>,
         report: &mut Report,
     ) -> Result<PathBuf> {
+        self.fetch_wanted(id, Wanted::Pipeline(variant), report)
+    }
+
+    /// A folder that holds one network that judges or captions, CLIP or CoCa, as transformers or
+    /// open_clip publish them. Where the hub has a single file instead, that file.
+    ///
+    /// # Errors
+    /// As [`Hub::fetch`].
+    pub fn fetch_judge(&self, id: &HubId, report: &mut Report) -> Result<PathBuf> {
+        self.fetch_wanted(id, Wanted::Judge, report)
+    }
+
+    fn fetch_wanted(&self, id: &HubId, wanted: Wanted, report: &mut Report) -> Result<PathBuf> {
         let cache = Cache::new(&self.cache, &id.repo);
         if self.offline {
-            return self.cached(&cache, id, variant, "HF_HUB_OFFLINE is set");
+            return self.cached(&cache, id, wanted, "HF_HUB_OFFLINE is set");
         }
         let client = Client::new(self, id);
         let listing = match client.listing() {
             Ok(listing) => listing,
             Err(client::Refusal::Unreachable(reason)) => {
-                return self.cached(&cache, id, variant, &reason);
+                return self.cached(&cache, id, wanted, &reason);
             }
             Err(client::Refusal::Told(error)) => return Err(error),
         };
-        let plan = Plan::of(&listing.names(), variant);
+        let plan = Plan::of(&listing.names(), wanted);
         let plan = plan.map_err(|message| hub_error(id, message))?;
         let mut download = download::Download {
             client: &client,
@@ -187,17 +200,11 @@ impl Hub {
     }
 
     /// The model as an earlier download left it, if that came to an end.
-    fn cached(
-        &self,
-        cache: &Cache,
-        id: &HubId,
-        variant: Option<Variant>,
-        reason: &str,
-    ) -> Result<PathBuf> {
-        let absent = || self.fetch_by_hand(id, variant, reason);
+    fn cached(&self, cache: &Cache, id: &HubId, wanted: Wanted, reason: &str) -> Result<PathBuf> {
+        let absent = || self.fetch_by_hand(id, wanted, reason);
         let snapshot = cache.snapshot(&cache.commit(&id.revision).ok_or_else(absent)?);
         let names = cache::files_in(&snapshot);
-        let plan = Plan::of(&names, variant).map_err(|_| absent())?;
+        let plan = Plan::of(&names, wanted).map_err(|_| absent())?;
         let files = plan.files_and_shards(&snapshot)?;
         if !files.iter().all(|file| snapshot.join(file).exists()) {
             return Err(absent());
@@ -206,10 +213,10 @@ impl Hub {
     }
 
     /// What to do where there is no network.
-    fn fetch_by_hand(&self, id: &HubId, variant: Option<Variant>, reason: &str) -> Error {
+    fn fetch_by_hand(&self, id: &HubId, wanted: Wanted, reason: &str) -> Error {
         let folder = id.repo.rsplit('/').next().unwrap_or(&id.repo);
         let resolve = format!("{}/{}/resolve/{}", self.endpoint, id.repo, id.revision);
-        let files: Vec<String> = plan::published(variant)
+        let files: Vec<String> = plan::published(wanted)
             .map(|file| format!("  {resolve}/{file}\n    -> {folder}/{file}"))
             .collect();
         hub_error(
@@ -217,11 +224,15 @@ impl Hub {
             format!(
                 "the hub could not be asked ({reason}), and the model is not in {}. Where there is a \
                  network, accept the licence at {}/{} and download these files, keeping the folders:\
-                 \n{}\nThen give that folder: --model {folder}",
+                 \n{}\nThen give that folder{}{folder}",
                 self.cache.display(),
                 self.endpoint,
                 id.repo,
                 files.join("\n"),
+                match wanted {
+                    Wanted::Pipeline(_) => ": --model ",
+                    Wanted::Judge => " instead of the id: ",
+                },
             ),
         )
     }

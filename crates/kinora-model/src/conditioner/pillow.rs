@@ -1,4 +1,5 @@
-//! Lanczos resizing of bytes, bit for bit as Pillow does it.
+//! Resizing of bytes, bit for bit as Pillow does it: Lanczos in front of the autoencoder, bicubic in
+//! front of the CLIP that judges.
 //!
 //! Pillow is what stands between the user's picture and the autoencoder in diffusers, so a picture
 //! of another size gives the same latents only if every rounding is the same: weights in 22-bit
@@ -12,24 +13,61 @@ use std::f64::consts::PI;
 /// Fraction bits of a weight: 32 less the 8 of a byte, the sign, and one for what overshoots.
 const FRACTION_BITS: u32 = 22;
 
-/// How many zero crossings of the sinc the filter reaches to.
+/// How many zero crossings of the sinc the Lanczos filter reaches to.
 const LOBES: f64 = 3.0;
 
-/// The picture resized to `height` × `width`, RGB bytes row by row.
+/// Sharpness of the bicubic filter; Pillow's choice.
+const CUBIC_A: f64 = -0.5;
+
+/// What weighs the neighbours of a place.
+#[derive(Clone, Copy, Debug)]
+enum Filter {
+    Lanczos,
+    Bicubic,
+}
+
+impl Filter {
+    /// How far it reaches.
+    fn support(self) -> f64 {
+        match self {
+            Filter::Lanczos => LOBES,
+            Filter::Bicubic => 2.0,
+        }
+    }
+
+    /// The weight at distance `x`.
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Filter::Lanczos => lanczos_weight(x),
+            Filter::Bicubic => cubic_weight(x),
+        }
+    }
+}
+
+/// The picture resized to `height` × `width` by Lanczos' filter, RGB bytes row by row.
 pub fn lanczos(picture: Picture<'_>, height: usize, width: usize) -> Vec<u8> {
+    resized(picture, height, width, Filter::Lanczos)
+}
+
+/// The picture resized to `height` × `width` by the bicubic filter, RGB bytes row by row.
+pub fn bicubic(picture: Picture<'_>, height: usize, width: usize) -> Vec<u8> {
+    resized(picture, height, width, Filter::Bicubic)
+}
+
+fn resized(picture: Picture<'_>, height: usize, width: usize, filter: Filter) -> Vec<u8> {
     let (from_height, from_width) = (picture.height(), picture.width());
     let narrow = |bytes: Vec<u8>| {
         if width == from_width {
             bytes
         } else {
-            resize_rows(&bytes, from_width, width)
+            resize_rows(&bytes, &taps(from_width, width, filter), from_width)
         }
     };
     let shorten = |bytes: Vec<u8>, width: usize| {
         if height == from_height {
             bytes
         } else {
-            resize_columns(&bytes, width, from_height, height)
+            resize_columns(&bytes, &taps(from_height, height, filter), width)
         }
     };
     let bytes = picture.bytes().to_vec();
@@ -67,18 +105,18 @@ impl Taps {
 }
 
 /// The taps of every output place along one axis.
-fn taps(input: usize, output: usize) -> Vec<Taps> {
+fn taps(input: usize, output: usize, filter: Filter) -> Vec<Taps> {
     let scale = input as f64 / output as f64;
     // Shrinking widens the filter, so that every input pixel counts; enlarging does not narrow it.
     let widening = scale.max(1.0);
-    let support = LOBES * widening;
+    let support = filter.support() * widening;
     let narrowing = 1.0 / widening; // multiplied, not divided by: the last bit is Pillow's too
     let one = |place: usize| {
         let centre = (place as f64 + 0.5) * scale;
         let first = (centre - support + 0.5).max(0.0) as usize;
         let end = ((centre + support + 0.5) as usize).min(input);
         let position = |at: usize| (at as f64 - centre + 0.5) * narrowing;
-        let weights: Vec<f64> = (first..end).map(|at| filter(position(at))).collect();
+        let weights: Vec<f64> = (first..end).map(|at| filter.weight(position(at))).collect();
         let total: f64 = weights.iter().sum();
         Taps {
             first,
@@ -89,7 +127,7 @@ fn taps(input: usize, output: usize) -> Vec<Taps> {
 }
 
 /// sinc(x) · sinc(x / 3) within three lobes.
-fn filter(x: f64) -> f64 {
+fn lanczos_weight(x: f64) -> f64 {
     let sinc = |x: f64| {
         if x == 0.0 {
             1.0
@@ -104,20 +142,32 @@ fn filter(x: f64) -> f64 {
     }
 }
 
+/// The cubic of Keys (1981) that is 1 at 0 and 0 at every other whole number.
+fn cubic_weight(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((CUBIC_A + 2.0) * x - (CUBIC_A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * CUBIC_A
+    } else {
+        0.0
+    }
+}
+
 /// Rounded to nearest, halves away from zero.
 fn fixed_point(weight: f64) -> i32 {
     let scaled = weight * f64::from(1u32 << FRACTION_BITS);
     (scaled + 0.5_f64.copysign(weight)) as i32
 }
 
-/// Each row of `from` pixels becomes one of `to`.
-fn resize_rows(bytes: &[u8], from: usize, to: usize) -> Vec<u8> {
-    let taps = taps(from, to);
+/// Each row of `from` pixels becomes one of as many as there are taps.
+fn resize_rows(bytes: &[u8], taps: &[Taps], from: usize) -> Vec<u8> {
+    let to = taps.len();
     let mut out = vec![0; bytes.len() / from * to];
     out.par_chunks_mut(3 * to)
         .zip(bytes.par_chunks(3 * from))
         .for_each(|(out, row)| {
-            for (pixel, taps) in out.chunks_exact_mut(3).zip(&taps) {
+            for (pixel, taps) in out.chunks_exact_mut(3).zip(taps) {
                 for (c, out) in pixel.iter_mut().enumerate() {
                     *out = taps.apply(|k| row[3 * (taps.first + k) + c]);
                 }
@@ -126,11 +176,11 @@ fn resize_rows(bytes: &[u8], from: usize, to: usize) -> Vec<u8> {
     out
 }
 
-/// `from` rows of `width` pixels become `to` rows.
-fn resize_columns(bytes: &[u8], width: usize, from: usize, to: usize) -> Vec<u8> {
-    let (taps, row) = (taps(from, to), 3 * width);
-    let mut out = vec![0; row * to];
-    out.par_chunks_mut(row).zip(&taps).for_each(|(out, taps)| {
+/// Rows of `width` pixels become as many rows as there are taps.
+fn resize_columns(bytes: &[u8], taps: &[Taps], width: usize) -> Vec<u8> {
+    let row = 3 * width;
+    let mut out = vec![0; row * taps.len()];
+    out.par_chunks_mut(row).zip(taps).for_each(|(out, taps)| {
         for (x, out) in out.iter_mut().enumerate() {
             *out = taps.apply(|k| bytes[(taps.first + k) * row + x]);
         }
@@ -145,7 +195,11 @@ mod tests {
     #[test]
     fn weights_sum_to_one_within_their_rounding() {
         for (input, output) in [(7, 3), (3, 7), (1024, 224), (5, 5), (1, 4)] {
-            for taps in taps(input, output) {
+            for taps in [Filter::Lanczos, Filter::Bicubic]
+                .map(|f| taps(input, output, f))
+                .into_iter()
+                .flatten()
+            {
                 let sum: i32 = taps.weights.iter().sum();
                 let slack = taps.weights.len() as i32;
                 assert!((sum - (1 << FRACTION_BITS)).abs() <= slack);
@@ -173,10 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_is_one_at_zero_and_zero_at_every_other_whole_number() {
-        assert_eq!(filter(0.0), 1.0);
-        for x in [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0] {
-            assert!(filter(x).abs() < 1e-15);
+    fn the_filters_are_one_at_zero_and_zero_at_every_other_whole_number() {
+        for filter in [Filter::Lanczos, Filter::Bicubic] {
+            assert_eq!(filter.weight(0.0), 1.0);
+            for x in [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0] {
+                assert!(filter.weight(x).abs() < 1e-15);
+            }
         }
     }
 }

@@ -1,0 +1,132 @@
+//! The block every tower is a pile of: attention, then a feed-forward layer, each after a norm and
+//! added to its input.
+
+use super::HiddenAct;
+use crate::Result;
+use crate::layers::{LayerNorm, Linear};
+use crate::params::Source;
+use kinora_tensor::{Tensor, ops};
+
+/// The sizes of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockSizes {
+    /// Width of a token.
+    pub(crate) width: usize,
+    /// Width between the two layers of the feed-forward part.
+    pub(crate) inner: usize,
+    /// Heads of the attention.
+    pub(crate) heads: usize,
+    /// The activation of the feed-forward part.
+    pub(crate) act: HiddenAct,
+    /// What is added to a variance before its root is taken.
+    pub(crate) eps: f32,
+}
+
+/// Attention among the tokens of a sequence, then a feed-forward layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    norm: LayerNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+    mlp: Mlp,
+}
+
+impl Block {
+    pub(crate) fn new(source: &Source, sizes: BlockSizes) -> Result<Self> {
+        let (c, attention) = (sizes.width, source.at("self_attn"));
+        Ok(Block {
+            norm: LayerNorm::new(&source.at("layer_norm1"), c, sizes.eps)?,
+            to_q: Linear::new(&attention.at("q_proj"), c, c)?,
+            to_k: Linear::new(&attention.at("k_proj"), c, c)?,
+            to_v: Linear::new(&attention.at("v_proj"), c, c)?,
+            to_out: Linear::new(&attention.at("out_proj"), c, c)?,
+            heads: sizes.heads,
+            mlp: Mlp::new(source, sizes)?,
+        })
+    }
+
+    /// Every token sees every token.
+    ///
+    /// # Shapes
+    /// `x` `[n, m, c]`; the result is like `x`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
+    }
+
+    /// A token sees itself and those before it.
+    ///
+    /// # Shapes
+    /// `x` `[n, m, c]`; the result is like `x`.
+    pub(crate) fn forward_causal(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, |q, k, v| Ok(ops::causal_attention(q, k, v, self.heads)?))
+    }
+
+    /// The tokens of `x` see those that `seen` gives for their own keys and values: a text that grows
+    /// word by word keeps those of the words it has.
+    ///
+    /// # Shapes
+    /// `x` `[n, m, c]`; the result is like `x`.
+    pub(crate) fn forward_seeing(
+        &self,
+        x: &Tensor,
+        seen: impl FnOnce(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<Tensor> {
+        self.forward_with(x, |q, k, v| {
+            let (keys, values) = seen(k, v)?;
+            Ok(ops::attention(q, &keys, &values, self.heads)?)
+        })
+    }
+
+    fn forward_with(
+        &self,
+        x: &Tensor,
+        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let h = self.norm.forward(x)?;
+        let (q, k, v) = (
+            self.to_q.forward(&h)?,
+            self.to_k.forward(&h)?,
+            self.to_v.forward(&h)?,
+        );
+        let attended = attend(&q, &k, &v)?;
+        let x = ops::add(x, &self.to_out.forward(&attended)?)?;
+        self.mlp.add_to(&x)
+    }
+}
+
+/// A norm, a wider layer, an activation, and a layer back.
+#[derive(Clone, Debug)]
+pub(crate) struct Mlp {
+    norm: LayerNorm,
+    widen: Linear,
+    narrow: Linear,
+    act: HiddenAct,
+}
+
+impl Mlp {
+    pub(crate) fn new(source: &Source, sizes: BlockSizes) -> Result<Self> {
+        let (c, inner, mlp) = (sizes.width, sizes.inner, source.at("mlp"));
+        Ok(Mlp {
+            norm: LayerNorm::new(&source.at("layer_norm2"), c, sizes.eps)?,
+            widen: Linear::new(&mlp.at("fc1"), c, inner)?,
+            narrow: Linear::new(&mlp.at("fc2"), inner, c)?,
+            act: sizes.act,
+        })
+    }
+
+    /// x + what the layers make of x.
+    ///
+    /// # Shapes
+    /// `x` `[.., c]`; the result is like `x`.
+    pub(crate) fn add_to(&self, x: &Tensor) -> Result<Tensor> {
+        let h = self.widen.forward(&self.norm.forward(x)?)?;
+        let h = match self.act {
+            HiddenAct::Gelu => ops::gelu(&h)?,
+            HiddenAct::QuickGelu => ops::quick_gelu(&h)?,
+        };
+        Ok(ops::add(x, &self.narrow.forward(&h)?)?)
+    }
+}
