@@ -6,6 +6,8 @@
 //! exactly; two JPEG decoders may differ by a level or two. One difference is meant: of 16 bits the
 //! upper eight are kept, in grey pictures too, which PIL clips to white.
 
+mod encode;
+
 use crate::error::{Error, Result};
 use crate::unfinished::UnfinishedFile;
 use image::codecs::jpeg::JpegEncoder;

@@ -11,6 +11,7 @@ mod loader;
 mod metadata;
 mod shard;
 mod table;
+mod tool;
 mod unfinished;
 mod video;
 mod writer;
@@ -25,6 +26,11 @@ pub use crate::loader::{
     CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
-pub use crate::table::{ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status};
-pub use crate::video::{AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within};
+pub use crate::table::{
+    CaptionChoice, CaptionKind, ClipRow, CutKind, CutRow, JudgeVersions, SourceRow, Status,
+};
+pub use crate::tool::run_tool;
+pub use crate::video::{
+    AnalysisFrame, Frame, ReadOptions, Reader, Rotation, VideoInfo, probe, probe_within,
+};
 pub use crate::writer::Writer;
