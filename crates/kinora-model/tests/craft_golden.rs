@@ -134,27 +134,27 @@ fn boxes_are_those_of_opencv() {
 
 #[test]
 fn boxes_are_given_in_pixels_of_the_picture() {
-    let bytes = vec![128u8; 64 * 96 * 3];
-    let shown = Picture::new(&bytes, 64, 96).unwrap();
+    let bytes = vec![128u8; 64 * 128 * 3];
+    let shown = Picture::new(&bytes, 64, 128).unwrap();
     // Every place above the lowest threshold: one word that fills the canvas.
     let everything = CraftSettings {
         text_threshold: -1e9,
         link_threshold: 1e9,
         low_text: -1e9,
-        canvas_pixels: 96,
+        canvas_pixels: 128,
         magnification: 1.0,
     };
     let boxes = narrow().boxes(shown, &everything).unwrap();
     assert_eq!(
         boxes,
-        [[[0.0, 0.0], [94.0, 0.0], [94.0, 62.0], [0.0, 62.0]]]
+        [[[0.0, 0.0], [126.0, 0.0], [126.0, 62.0], [0.0, 62.0]]]
     );
     let half = CraftSettings {
-        canvas_pixels: 48,
+        canvas_pixels: 64,
         ..everything
     };
     let boxes = narrow().boxes(shown, &half).unwrap();
-    assert_eq!(boxes[0][2], [92.0, 60.0]);
+    assert_eq!(boxes[0][2], [124.0, 60.0]);
 }
 
 #[test]
