@@ -1,5 +1,7 @@
 //! Agreement of CRAFT with PyTorch and OpenCV; `fixtures/craft/make.py` made the goldens.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+
 mod golden;
 
 use golden::{Golden, fixture};

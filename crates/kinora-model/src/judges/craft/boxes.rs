@@ -98,7 +98,7 @@ fn grown(
     let fullness = component.places.len() as f64 * w.min(h) as f64 / (w * h) as f64;
     let growth = (fullness.sqrt() * 2.0) as usize;
     // A square with growth + 1 places a side; where it has no middle, more lies below and right.
-    let (after, before) = ((growth + 1) / 2, growth - (growth + 1) / 2);
+    let (after, before) = (growth.div_ceil(2), growth / 2);
     let rows = component.top.saturating_sub(growth)..(component.bottom + growth + 2).min(height);
     let columns = component.left.saturating_sub(growth)..(component.right + growth + 2).min(width);
     let mut spans = vec![[usize::MAX, 0]; rows.len()];
