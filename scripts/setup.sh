@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure of what the project needs beside its own crates: Rust, and ffmpeg for reading and
-# writing video. Installs Debian packages where it may, and says what to do where it may not.
+# Makes sure of what the project needs beside its own crates: Rust, ffmpeg for reading and writing
+# video, and tesseract for finding text in it. Installs Debian packages where it may, and says what
+# to do where it may not.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -12,6 +13,7 @@ fi
 
 missing=()
 { command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
+command -v tesseract >/dev/null || missing+=(tesseract-ocr)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 [ "${#missing[@]}" -eq 0 ] && exit 0
 

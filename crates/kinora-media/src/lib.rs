@@ -12,6 +12,7 @@ mod metadata;
 mod motion_law;
 mod shard;
 mod table;
+mod tool;
 mod unfinished;
 mod video;
 mod writer;
@@ -27,7 +28,6 @@ pub use crate::loader::{
 };
 pub use crate::metadata::{Metadata, read_metadata};
 pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw};
-pub use crate::unfinished::remove_unfinished;
 pub use crate::shard::{
     CaptionWeights, SampleCaption, SampleDescription, ShardClip, ShardFolder, ShardOptions,
     ShardReader, ShardSample, ShardSummary, ShardWriter, caption_draw,
@@ -36,6 +36,8 @@ pub use crate::table::{
     ClipRow, CutKind, CutRow, DropRow, IndexRow, JudgeVersions, SourceRow, Status, TableReader,
     TableRow, TableWriter, read_table, write_table,
 };
+pub use crate::tool::run_tool;
+pub use crate::unfinished::remove_unfinished;
 pub use crate::video::{
     AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, ReadOptions,
     Reader, Rotation, VideoInfo, probe, probe_within, read_packets, stream_copy,

@@ -118,6 +118,8 @@ impl Process {
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Threads of OpenMP in each of many children slow all of them down.
+            .env("OMP_THREAD_LIMIT", "1")
             .process_group(0)
             .spawn()
             .map_err(|source| match source.kind() {

@@ -201,7 +201,10 @@ pub(super) fn archive_of(path: &Path, files: Vec<PathBuf>, opening: &Opening) ->
     };
     for path in files {
         let file = map(&path)?;
-        for array in header::read(&path, &file.map)? {
+        for array in header::read(&path, &file.map)?
+            .into_iter()
+            .filter(is_weight)
+        {
             // A list 0, 1, 2 … that older releases of transformers saved beside the weights.
             if !array.name.ends_with("_model.embeddings.position_ids") {
                 let name = array.name.clone();
@@ -210,6 +213,11 @@ pub(super) fn archive_of(path: &Path, files: Vec<PathBuf>, opening: &Opening) ->
         }
     }
     finish(archive, opening)
+}
+
+/// Whether an array is more than a count of the steps that a batch norm was trained for.
+fn is_weight(array: &Described) -> bool {
+    !array.name.ends_with(".num_batches_tracked")
 }
 
 enum Found {
