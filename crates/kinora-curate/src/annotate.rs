@@ -1,1 +1,290 @@
 //! One video in, its rows and clips out: the unit of work that never panics and can be repeated.
+
+mod clips;
+mod ingest;
+mod look;
+mod pictures;
+mod words;
+
+use crate::config::Config;
+use crate::cost::Costs;
+use crate::judges::Judges;
+use crate::ledger::Ledger;
+use crate::makers::Makers;
+use crate::step::{Asked, Step};
+use crate::{Error, Result};
+use kinora_media::{ClipRow, CutRow, SourceRow, Status};
+use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is needed to annotate any video.
+#[derive(Debug)]
+pub struct Workshop<'a> {
+    /// What is to be done, and how.
+    pub config: Config,
+    /// Which steps are to be done now.
+    pub asked: Asked,
+    /// Who look at pictures and texts.
+    pub judges: Judges,
+    /// Who makes each column.
+    pub makers: Makers,
+    /// Where results are kept.
+    pub ledger: Ledger,
+    /// Threads of each decoder.
+    pub decoder_threads: usize,
+    /// Raised when the user asks to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What was made of a video.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Hash of the bytes and the settings it was made of.
+    pub stamp: String,
+    /// Steps that are switched on and not, or not wholly, done.
+    pub missing: Vec<Step>,
+    /// The video.
+    pub source: SourceRow,
+    /// Its cuts.
+    pub cuts: Vec<CutRow>,
+    /// Its clips.
+    pub clips: Vec<ClipRow>,
+}
+
+/// An annotation, and what making it took.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The annotation.
+    pub annotation: Annotation,
+    /// Whether an earlier run had made it.
+    pub reused: bool,
+    /// What the steps done now have cost.
+    pub costs: Costs,
+}
+
+/// Annotates one video: its name in; its rows, and its clips at their places in the ledger, out.
+///
+/// The same video with the same settings gives the same rows and files, whoever calls, however often
+/// and however many at a time. Whatever is wrong with the video becomes a row with the reason, even a
+/// mistake of our own that panics. `on_frames` is told how many more frames were decoded.
+///
+/// # Errors
+/// Only what is no fault of the video: ffmpeg is missing, the ledger cannot be written, or the user
+/// asked to stop.
+pub fn annotate(name: &str, workshop: &Workshop, on_frames: &mut dyn FnMut(u64)) -> Result<Made> {
+    let mut work = Work::new(name, workshop, on_frames);
+    let outcome = catch_unwind(AssertUnwindSafe(|| work.all_steps()));
+    match outcome {
+        Ok(Ok(Some(known))) => {
+            return Ok(Made {
+                annotation: known,
+                reused: true,
+                costs: work.costs,
+            });
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(failure)) if is_ours(&failure, workshop) => return Err(failure),
+        Ok(Err(failure)) => work.fail(&reason_of(&failure, name)),
+        Err(panic) => work.fail(&format!(
+            "kinora made a mistake ({}); please report it with the video",
+            words_of(panic.as_ref())
+        )),
+    }
+    let (annotation, costs) = (work.annotation, work.costs);
+    workshop.ledger.keep_result(&annotation)?;
+    workshop.ledger.keep_costs(name, &costs)?;
+    Ok(Made {
+        annotation,
+        reused: false,
+        costs,
+    })
+}
+
+/// A video on its way through the steps.
+struct Work<'a> {
+    name: &'a str,
+    workshop: &'a Workshop<'a>,
+    on_frames: &'a mut dyn FnMut(u64),
+    annotation: Annotation,
+    costs: Costs,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        name: &'a str,
+        workshop: &'a Workshop<'a>,
+        on_frames: &'a mut dyn FnMut(u64),
+    ) -> Work<'a> {
+        Work {
+            name,
+            workshop,
+            on_frames,
+            annotation: Annotation {
+                stamp: workshop.makers.stamp(""),
+                missing: Vec::new(),
+                source: SourceRow {
+                    source: name.to_owned(),
+                    ..SourceRow::default()
+                },
+                cuts: Vec::new(),
+                clips: Vec::new(),
+            },
+            costs: Costs::default(),
+        }
+    }
+
+    /// Gives back what an earlier run made, where nothing is left to do.
+    fn all_steps(&mut self) -> Result<Option<Annotation>> {
+        let opened = self.open()?;
+        self.annotation.stamp = self.workshop.makers.stamp(&opened.content);
+        if let Some(known) = self.known()? {
+            return Ok(Some(known));
+        }
+        let info = self.probe(&opened)?;
+        let (seen, motion) = self.look(&opened, &info)?;
+        let Some(seen) = seen else {
+            self.left_out(Step::Cuts);
+            return Ok(None);
+        };
+        let plans = self.cut(&opened, &info, &seen)?;
+        self.cut_out(&opened, &info, &seen, &plans)?;
+        self.measure_motion(&plans, motion.as_ref());
+        self.judge_pictures()?;
+        self.caption()?;
+        self.liken()?;
+        self.close();
+        Ok(None)
+    }
+
+    /// What an earlier run made of the same bytes with the same settings, if nothing that is asked for
+    /// now is missing in it. What failed in part is tried again.
+    fn known(&self) -> Result<Option<Annotation>> {
+        let asked = self.workshop.asked;
+        let known = self.workshop.ledger.result(self.name)?;
+        Ok(known.filter(|known| {
+            known.stamp == self.annotation.stamp
+                && known.source.status == Status::Ok
+                && !known.missing.iter().any(|&step| asked.includes(step))
+        }))
+    }
+
+    /// A step that is switched on was not done.
+    fn left_out(&mut self, step: Step) {
+        let missing = &mut self.annotation.missing;
+        if let Err(place) = missing.binary_search(&step) {
+            missing.insert(place, step);
+        }
+    }
+
+    /// A step failed for a clip, which goes on without the column.
+    fn missing(&mut self, at: usize, step: Step, why: &str) {
+        self.left_out(step);
+        let clip = &mut self.annotation.clips[at];
+        let why = format!("{step}: {}", steady(why));
+        clip.status = Status::Partial;
+        clip.reason = Some(match clip.reason.take() {
+            Some(before) => format!("{before}; {why}"),
+            None => why,
+        });
+    }
+
+    /// Counts what there is, and says of the video what failed for some of its clips.
+    fn close(&mut self) {
+        let Annotation {
+            source,
+            cuts,
+            clips,
+            ..
+        } = &mut self.annotation;
+        (source.cuts, source.clips) = (cuts.len() as u32, clips.len() as u32);
+        let in_part = clips
+            .iter()
+            .filter(|clip| clip.status != Status::Ok)
+            .count();
+        if in_part > 0 {
+            let why = format!("{in_part} of {} clips lack something", clips.len());
+            source.status = Status::Partial;
+            source.reason = Some(match source.reason.take() {
+                Some(before) => format!("{before}; {why}"),
+                None => why,
+            });
+        }
+    }
+
+    fn stop_where_asked(&self) -> Result<()> {
+        match self.workshop.stop.load(Ordering::SeqCst) {
+            true => Err(Error::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing can be made of the video.
+    fn fail(&mut self, reason: &str) {
+        let row = &mut self.annotation.source;
+        (row.status, row.reason) = (Status::Failed, Some(reason.to_owned()));
+        (row.cuts, row.clips) = (0, 0);
+        self.annotation.cuts.clear();
+        self.annotation.clips.clear();
+    }
+}
+
+/// Whether a failure is none of the video's.
+fn is_ours(failure: &Error, workshop: &Workshop) -> bool {
+    let inside = |path: &std::path::Path| path.starts_with(workshop.ledger.folder());
+    let full = |source: &std::io::Error| source.kind() == std::io::ErrorKind::StorageFull;
+    match failure {
+        Error::Stopped => true,
+        Error::File { path, source } => inside(path) || full(source),
+        Error::Media(kinora_media::Error::ToolMissing { .. }) => true,
+        Error::Media(kinora_media::Error::Io { path, source, .. }) => inside(path) || full(source),
+        Error::Media(kinora_media::Error::Output { path, .. }) => inside(path),
+        _ => false,
+    }
+}
+
+/// A failure in words, without the name that every row has beside it.
+fn reason_of(failure: &Error, name: &str) -> String {
+    let text = failure.to_string();
+    let named = format!("{name}: ");
+    steady(text.strip_prefix(&named).unwrap_or(&text))
+}
+
+/// Words of a program without what differs from run to run: addresses in its memory, and the order in
+/// which its threads spoke. Each thing is said once.
+fn steady(words: &str) -> String {
+    let mut said: Vec<String> = words.split("; ").map(without_addresses).collect();
+    said.sort();
+    said.dedup();
+    said.join("; ")
+}
+
+/// `[h264 @ 0x55d0c8] error` becomes `[h264] error`.
+fn without_addresses(words: &str) -> String {
+    let mut parts = words.split(" @ 0x");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept += part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    }
+    kept
+}
+
+fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_programs_become_the_same_in_every_run() {
+        let one =
+            "[h264 @ 0x55d0c8] no frame!; [mov,mp4 @ 0x12ab] truncated; [h264 @ 0x77] no frame!";
+        let other = "[mov,mp4 @ 0xffff] truncated; [h264 @ 0x1] no frame!";
+        assert_eq!(steady(one), steady(other));
+        assert_eq!(steady(one), "[h264] no frame!; [mov,mp4] truncated");
+    }
+}

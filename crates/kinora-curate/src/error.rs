@@ -1,6 +1,6 @@
 //! What can go wrong while curating.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong while curating.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,17 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The user asked to stop; what was finished is kept.
+    #[error("stopped; the same command goes on from here")]
+    Stopped,
+}
+
+impl Error {
+    /// A file that could not be read or written.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::File { path, source }
+    }
 }
 
 /// What curating gives.

@@ -3,6 +3,15 @@
 
 mod error;
 
+pub mod sources;
+
+pub mod cache;
+pub mod content;
+pub mod cost;
+pub mod ledger;
+pub mod makers;
+pub mod step;
+
 pub mod cuts;
 
 pub mod clipping;
@@ -18,8 +27,12 @@ pub mod captions;
 
 pub mod annotate;
 pub mod config;
+pub mod judges;
+pub mod merge;
+pub mod run;
 
 pub mod filter;
 pub mod report;
+pub mod select;
 
 pub use error::{Error, Result};

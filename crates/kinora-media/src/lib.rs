@@ -40,6 +40,6 @@ pub use crate::tool::run_tool;
 pub use crate::unfinished::remove_unfinished;
 pub use crate::video::{
     AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, ReadOptions,
-    Reader, Rotation, VideoInfo, probe, probe_within, read_packets, stream_copy,
+    Reader, Rotation, VideoInfo, children_cpu_secs, probe, probe_within, read_packets, stream_copy,
 };
 pub use crate::writer::Writer;

@@ -14,6 +14,7 @@ mod times;
 pub use analysis::{AnalysisFrame, AnalysisOptions, AnalysisReader};
 pub use keyframes::{Packet, read_packets};
 pub use probe::{Rotation, VideoInfo, probe, probe_within};
+pub use process::children_cpu_secs;
 pub(crate) use process::{Process, end_all_processes, file_url, require_program, split};
 pub use reader::{Frame, ReadOptions, Reader};
 pub use stream_copy::{CopyOptions, stream_copy};

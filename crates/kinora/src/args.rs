@@ -1,6 +1,8 @@
 //! What the user typed. No work is done here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinora_curate::sources::Slice;
+use kinora_curate::step::Step;
 use kinora_model::weights::Variant;
 use kinora_tensor::Device;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub struct Cli {
 pub enum Verb {
     /// Turn a still picture into a moving one.
     Generate(GenerateArgs),
+    /// Turn long videos into a curated set of clips: cuts, scores, captions, thresholds, shards.
+    Curate(CurateArgs),
     /// Train a model from a configuration and a folder of videos.
     Train(TrainArgs),
     /// Render footage to train on: short videos of moving, turning, panning and zooming subjects.
@@ -117,6 +121,86 @@ pub struct GenerateArgs {
     /// Print the plan and stop.
     #[arg(long)]
     pub plan: bool,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora curate`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct CurateArgs {
+    /// One part of the work alone.
+    #[command(subcommand)]
+    pub part: Option<CuratePart>,
+    /// All of it.
+    #[command(flatten)]
+    pub all: Option<CurateAllArgs>,
+}
+
+/// The parts of `kinora curate` that can be done alone. (A video that is called as one of them is
+/// given as ./merge.)
+#[derive(Debug, Subcommand)]
+pub enum CuratePart {
+    /// Check that every input has its result, whoever made it, and publish the tables.
+    Merge(CurateFolderArgs),
+    /// Choose the clips again by thresholds: kept.parquet, dropped.parquet, filter.json. Reads the
+    /// table of clips, and no video.
+    Filter(CurateSelectArgs),
+    /// Write the kept clips into shards for training.
+    Shards(CurateSelectArgs),
+    /// Choose again, and write report.html.
+    Report(CurateSelectArgs),
+}
+
+/// `kinora curate VIDEOS...`
+#[derive(Debug, Args)]
+pub struct CurateAllArgs {
+    /// Videos: files, folders, text lists (.txt, a path a line), and s3:// or gs:// addresses in a
+    /// build with the feature `cloud`.
+    #[arg(required = true)]
+    pub videos: Vec<String>,
+    /// What to do and how (TOML); see configs/curate.toml.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// The folder of the curation. One found there goes on.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Videos at work at a time [default: one a core].
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Do one step alone, with those it stands on, and keep what the others made: cuts, clips,
+    /// motion, text, clip or captions.
+    #[arg(long, value_name = "STEP")]
+    pub only: Option<Step>,
+    /// Do one slice of the inputs, i from 0 to n − 1, and publish nothing; `kinora curate merge`
+    /// publishes when all slices are done.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Slice>,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora curate merge`
+#[derive(Debug, Args)]
+pub struct CurateFolderArgs {
+    /// The folder of the curation.
+    pub folder: PathBuf,
+    /// Report in JSON lines on standard output, without a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `kinora curate filter`, `shards` and `report`
+#[derive(Debug, Args)]
+pub struct CurateSelectArgs {
+    /// The folder of the curation.
+    pub folder: PathBuf,
+    /// Take [filter] and [shards] from this configuration, now and from now on [default: those of
+    /// the folder].
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// Report in JSON lines on standard output, without a bar.
     #[arg(long)]
     pub json: bool,

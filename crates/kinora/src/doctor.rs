@@ -81,16 +81,23 @@ fn findings() -> Vec<Finding> {
         Finding {
             name: "ffmpeg",
             found: first_line("ffmpeg"),
-            disables: "writing .mp4 and .webm, reading videos, training",
+            disables: "writing .mp4 and .webm, reading videos, curating, training",
             remedy: "apt-get install ffmpeg, or ffmpeg.org; .gif, .png, folders and .npy work without",
             needed: true,
         },
         Finding {
             name: "ffprobe",
             found: first_line("ffprobe"),
-            disables: "reading videos, training",
+            disables: "reading videos, curating, training",
             remedy: "it comes with ffmpeg",
             needed: true,
+        },
+        Finding {
+            name: "tesseract",
+            found: first_line("tesseract"),
+            disables: "judging how much of a clip is written text (curate, `[text] judge = \"tesseract\"`)",
+            remedy: "apt-get install tesseract-ocr, or set `judge = \"none\"`",
+            needed: false,
         },
         Finding {
             name: "hub token",
@@ -148,7 +155,11 @@ fn memory() -> Option<String> {
 
 /// The first line a program prints of its version.
 fn first_line(program: &str) -> Option<String> {
-    let output = Command::new(program).arg("-version").output().ok()?;
+    let option = match program {
+        "tesseract" => "--version",
+        _ => "-version",
+    };
+    let output = Command::new(program).arg(option).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout)
         .lines()
         .next()?

@@ -5,6 +5,7 @@
 mod args;
 
 mod bench;
+mod curate;
 mod doctor;
 mod footage;
 mod generate;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
 fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
     match verb {
         args::Verb::Generate(args) => generate::run(&args),
+        args::Verb::Curate(args) => curate::run(&args),
         args::Verb::Train(args) => train::run(&args),
         args::Verb::Footage(args) => footage::run(&args),
         args::Verb::Inspect(args) => inspect::run(&args),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -218,6 +219,7 @@ impl Process {
             let group = Pid::from_child(&self.child);
             running().retain(|running| *running != group);
         }
+        count_cpu(&self.child);
         let status = self.child.wait();
         let words = self.words.take().and_then(|words| words.join().ok());
         // ffmpeg names the file in every line; our errors do so once.
@@ -243,6 +245,43 @@ pub(crate) fn require_program(program: &str) -> Result<()> {
             program: program.to_owned(),
         }),
     }
+}
+
+thread_local! {
+    static CHILDREN_CPU_SECS: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// Processor time of all programs that this crate ran and ended on the calling thread, seconds. Zero
+/// where the system does not tell (it is read from `/proc`).
+pub fn children_cpu_secs() -> f64 {
+    CHILDREN_CPU_SECS.get()
+}
+
+/// Adds what a child has used, once it has ended and before it is reaped: afterwards nobody knows.
+fn count_cpu(child: &Child) {
+    let pid = Pid::from_child(child);
+    let ended = waitid(
+        WaitId::Pid(pid),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    );
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+    if let (Ok(_), Ok(stat)) = (ended, stat) {
+        let ticks = cpu_ticks(&stat).unwrap_or(0) as f64;
+        let secs = ticks / rustix::param::clock_ticks_per_second() as f64;
+        CHILDREN_CPU_SECS.set(CHILDREN_CPU_SECS.get() + secs);
+    }
+}
+
+/// User and system time, its own and of its reaped children, from a line of `/proc/PID/stat`. The
+/// program's name, in brackets, may hold anything, brackets and blanks too.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut numbers = after_name.split_whitespace().skip(11);
+    let mut sum = 0;
+    for _ in 0..4 {
+        sum += numbers.next()?.parse::<u64>().ok()?;
+    }
+    Some(sum)
 }
 
 /// Ends every process of the group. One that has already ended is no failure.
@@ -366,6 +405,18 @@ mod tests {
         drop(process);
         assert!(start.elapsed() < Duration::from_secs(60));
         assert!(ends_soon(&grandchild));
+    }
+
+    #[test]
+    fn processor_time_of_a_child_is_counted() {
+        let line = "12 (a (b) c) S 1 1 1 0 -1 4 5 6 7 8 100 20 3 4 20 0 1 0 9";
+        assert_eq!(cpu_ticks(line), Some(127));
+        assert_eq!(cpu_ticks("12 (cut"), None);
+        let before = children_cpu_secs();
+        let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        shell(script, Duration::from_secs(60)).finish().unwrap();
+        let used = children_cpu_secs() - before;
+        assert!(used > 0.0 || !cfg!(target_os = "linux"), "{used}");
     }
 
     #[test]

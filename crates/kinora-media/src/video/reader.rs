@@ -31,6 +31,9 @@ pub struct ReadOptions {
     /// Repeat and drop frames so that they come at this rate; `None` hands over every frame once,
     /// with the time the file gives it.
     pub fps: Option<Fps>,
+    /// Hand over only the frames of these numbers, counted from zero at the start and rising; all
+    /// where there is none.
+    pub numbers: Vec<u64>,
     /// Start at this time, seconds.
     pub start_secs: f64,
     /// Stop after this time, seconds; `None` reads to the end.
@@ -46,6 +49,7 @@ impl Default for ReadOptions {
         ReadOptions {
             size: None,
             fps: None,
+            numbers: Vec::new(),
             start_secs: 0.0,
             span_secs: None,
             threads: 0,
@@ -279,7 +283,7 @@ fn decode_arguments(
 
 /// The filter chain: rate, then size. ffmpeg itself turns the picture upright before it.
 fn filters(info: &VideoInfo, options: &ReadOptions) -> String {
-    let mut chain = String::new();
+    let mut chain = select(&options.numbers);
     if let Some(fps) = options.fps {
         chain += &format!("fps={fps},");
     }
@@ -293,6 +297,18 @@ fn filters(info: &VideoInfo, options: &ReadOptions) -> String {
         chain += &format!("crop={width}:{height}:{left}:{top}:exact=1,");
     }
     chain
+}
+
+/// The filter that lets only the frames of these numbers pass.
+fn select(numbers: &[u64]) -> String {
+    if numbers.is_empty() {
+        return String::new();
+    }
+    let terms: Vec<String> = numbers
+        .iter()
+        .map(|number| format!("eq(n,{number})"))
+        .collect();
+    format!("select='{}',", terms.join("+"))
 }
 
 /// The smallest size of the same shape that covers `target`.

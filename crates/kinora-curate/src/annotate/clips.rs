@@ -1,0 +1,212 @@
+//! From what was measured to cuts, from cuts to clips, and clips as files.
+
+use super::Work;
+use super::ingest::Opened;
+use super::look::Seen;
+use crate::Result;
+use crate::cache::key;
+use crate::clipping::{
+    ClipPlan, CutOutOptions, Keyframes, clip_ending, cut_out, find_keyframes, plan_clips,
+};
+use crate::cuts::cuts;
+use crate::motion::{MotionTrack, motion_score};
+use crate::step::Step;
+use kinora_media::{ClipRow, CutRow, Status, VideoInfo};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A clip that was cut out, as the cache knows it.
+#[derive(Serialize, Deserialize)]
+struct CutOutFile {
+    /// Its size: another file of that name is no longer this one.
+    bytes: u64,
+    /// Why its frames had to be encoded again.
+    reason: Option<String>,
+}
+
+impl Work<'_> {
+    /// Finds the cuts, plans the clips, and begins their rows.
+    pub(super) fn cut(
+        &mut self,
+        opened: &Opened,
+        info: &VideoInfo,
+        seen: &Seen,
+    ) -> Result<Vec<ClipPlan>> {
+        let config = &self.workshop.config;
+        let micros = &seen.scores.micros;
+        let found = self
+            .costs
+            .of("cuts", 0, || cuts(&seen.scores, &config.cuts));
+        let limit = self.time_limit(info);
+        let keyframes = match config.clips.encode {
+            true => Keyframes::default(),
+            false => self.costs.of("clips", 0, || {
+                find_keyframes(opened.path(), info, seen.first_micros, micros, limit)
+            })?,
+        };
+        let plans = plan_clips(&found, &keyframes, micros, &config.clips);
+        self.annotation.cuts = found
+            .iter()
+            .map(|cut| CutRow {
+                source: self.name.to_owned(),
+                frame: cut.frame,
+                seconds: cut.micros as f64 / 1e6,
+                kind: cut.kind,
+                score: cut.score,
+            })
+            .collect();
+        self.describe(seen);
+        let rows = plans.iter().map(|plan| self.clip_row(opened, info, plan));
+        self.annotation.clips = rows.collect();
+        Ok(plans)
+    }
+
+    /// Writes down what only a decode tells of the video.
+    fn describe(&mut self, seen: &Seen) {
+        let row = &mut self.annotation.source;
+        let micros = &seen.scores.micros;
+        row.frames = micros.len() as u64;
+        if let [first, .., before, last] = micros[..] {
+            row.duration_s = (last + (last - before) - first) as f64 / 1e6;
+            row.fps = row.frames as f64 / row.duration_s;
+        }
+        if let Some(words) = &seen.complaints {
+            row.status = Status::Partial;
+            row.reason = Some(format!(
+                "damaged, and decoded as far as it could be: {words}"
+            ));
+        }
+    }
+
+    fn clip_row(&self, opened: &Opened, info: &VideoInfo, plan: &ClipPlan) -> ClipRow {
+        let (start, end) = (plan.start_frame, plan.end_frame);
+        ClipRow {
+            clip_id: key(&[&opened.content, &start.to_string(), &end.to_string()]),
+            source: self.name.to_owned(),
+            start_frame: start,
+            end_frame: end,
+            start_s: plan.start_micros as f64 / 1e6,
+            end_s: plan.end_micros as f64 / 1e6,
+            fps: plan.frames() as f64 / plan.secs().max(1e-6),
+            width: info.width as u32,
+            height: info.height as u32,
+            versions: self.workshop.makers.versions(),
+            ..ClipRow::default()
+        }
+    }
+
+    /// Writes the clips to files of their own, those that are not there yet.
+    pub(super) fn cut_out(
+        &mut self,
+        opened: &Opened,
+        info: &VideoInfo,
+        seen: &Seen,
+        plans: &[ClipPlan],
+    ) -> Result<()> {
+        let ending = match self.workshop.config.clips.encode {
+            true => "mp4",
+            false => clip_ending(info),
+        };
+        for (at, plan) in plans.iter().enumerate() {
+            self.stop_where_asked()?;
+            let id = self.annotation.clips[at].clip_id.clone();
+            let name = format!("clips/{}/{id}.{ending}", &id[..2]);
+            let out = self.workshop.ledger.folder().join(&name);
+            let known: Option<CutOutFile> = self
+                .workshop
+                .ledger
+                .cache()
+                .get(&self.workshop.makers.clips, &id);
+            let known = known.filter(|file| {
+                std::fs::metadata(&out).is_ok_and(|about| about.len() == file.bytes)
+            });
+            let file = match known {
+                Some(file) => file,
+                None if !self.workshop.asked.includes(Step::Clips) => {
+                    self.left_out(Step::Clips);
+                    continue;
+                }
+                None => match self.cut_one_out(opened, info, seen, plan, &out) {
+                    Ok(file) => {
+                        self.workshop.ledger.cache().put(
+                            &self.workshop.makers.clips,
+                            &id,
+                            &file,
+                        )?;
+                        file
+                    }
+                    Err(failure) if super::is_ours(&failure, self.workshop) => return Err(failure),
+                    Err(failure) => {
+                        self.missing(at, Step::Clips, &super::reason_of(&failure, self.name));
+                        continue;
+                    }
+                },
+            };
+            let clip = &mut self.annotation.clips[at];
+            (clip.file, clip.reason) = (Some(name), file.reason);
+        }
+        Ok(())
+    }
+
+    fn cut_one_out(
+        &mut self,
+        opened: &Opened,
+        info: &VideoInfo,
+        seen: &Seen,
+        plan: &ClipPlan,
+        out: &Path,
+    ) -> Result<CutOutFile> {
+        let folder = out.parent().expect("a clip lies in a folder");
+        std::fs::create_dir_all(folder).map_err(crate::Error::file(folder))?;
+        let options = CutOutOptions {
+            threads: self.workshop.decoder_threads,
+            time_limit: self.time_limit(info),
+            ..CutOutOptions::default()
+        };
+        let made = self.costs.of("clips", 1, || {
+            cut_out(opened.path(), info, seen.first_micros, plan, out, &options)
+        })?;
+        let about = std::fs::metadata(out).map_err(crate::Error::file(out))?;
+        Ok(CutOutFile {
+            bytes: about.len(),
+            reason: made
+                .reason
+                .map(|why| format!("encoded again: {}", super::steady(&why))),
+        })
+    }
+
+    /// Fills in the motion of every clip.
+    pub(super) fn measure_motion(&mut self, plans: &[ClipPlan], motion: Option<&MotionTrack>) {
+        let Some(maker) = &self.workshop.makers.motion else {
+            return;
+        };
+        let Some(track) = motion else {
+            return self.left_out(Step::Motion);
+        };
+        for (clip, plan) in self.annotation.clips.iter_mut().zip(plans) {
+            clip.motion_score = motion_score(track, plan.start_micros, plan.end_micros);
+            clip.versions.motion = maker.label();
+        }
+    }
+
+    /// Where a clip's file is.
+    pub(super) fn clip_path(&self, at: usize) -> Result<PathBuf> {
+        match &self.annotation.clips[at].file {
+            Some(file) => Ok(self.workshop.ledger.folder().join(file)),
+            None => Err(crate::Error::Judge {
+                judge: "clips",
+                what: "the clip has no file to look at; see what is said of it".into(),
+            }),
+        }
+    }
+
+    /// How long ffmpeg may keep us waiting for this video.
+    pub(super) fn time_limit(&self, info: &VideoInfo) -> Duration {
+        let ingest = &self.workshop.config.ingest;
+        let length_s = info.duration_secs.unwrap_or(0.0);
+        // A file may say that it lasts for ever.
+        let limit_s = ingest.time_limit_s + ingest.time_limit_per_second * length_s;
+        Duration::try_from_secs_f64(limit_s.min(1e6)).unwrap_or(Duration::from_secs(1_000_000))
+    }
+}

@@ -1,0 +1,55 @@
+//! What a file is and says of itself, before a frame is decoded.
+
+use super::Work;
+use crate::content::remembered_hash;
+use crate::sources::Local;
+use crate::{Error, Result};
+use kinora_media::{VideoInfo, probe_within};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long ffprobe may look at a file.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A video that is known by its bytes and can be read here.
+pub(super) struct Opened {
+    pub local: Local,
+    pub content: String,
+}
+
+impl Opened {
+    pub fn path(&self) -> &Path {
+        self.local.path()
+    }
+}
+
+impl Work<'_> {
+    /// Fetches the video where it lies elsewhere, and hashes its bytes.
+    pub(super) fn open(&mut self) -> Result<Opened> {
+        let (name, cache) = (self.name, self.workshop.ledger.cache());
+        let opened = self.costs.of("ingest", 1, || {
+            let local = Local::open(name)?;
+            let about = std::fs::metadata(local.path()).map_err(Error::file(local.path()))?;
+            let content = remembered_hash(local.path(), &cache)?;
+            Ok::<_, Error>((about.len(), Opened { local, content }))
+        });
+        let (bytes, opened) = opened?;
+        self.annotation.source.bytes = bytes;
+        self.annotation.source.content.clone_from(&opened.content);
+        Ok(opened)
+    }
+
+    /// Asks ffprobe, and writes down what it says.
+    pub(super) fn probe(&mut self, opened: &Opened) -> Result<VideoInfo> {
+        let info = self
+            .costs
+            .of("ingest", 0, || probe_within(opened.path(), PROBE_LIMIT))?;
+        let row = &mut self.annotation.source;
+        row.duration_s = info.duration_secs.unwrap_or(0.0);
+        row.fps = info.fps.map_or(0.0, |fps| fps.as_f64());
+        row.width = info.width as u32;
+        row.height = info.height as u32;
+        row.codec.clone_from(&info.codec);
+        Ok(info)
+    }
+}

@@ -1,0 +1,195 @@
+//! The folder of a curation: what is to be done, what is done, what it cost.
+//!
+//! ```text
+//! DIR/clips.parquet cuts.parquet sources.parquet motion_law.json costs.json    published, each whole
+//! DIR/clips/3f/3f9c….mp4                                                       the clips
+//! DIR/work/inputs.json curate.toml makers.json                                 what is to be done
+//! DIR/work/results/a7/a7….json                                                 one for each input
+//! DIR/work/costs/  DIR/work/cache/                                             for the next run
+//! ```
+//!
+//! Every name follows from what the file holds, so that any number of programs on any number of
+//! machines may work in one folder: those that do the same write the same.
+
+use crate::annotate::Annotation;
+use crate::cache::{Cache, key, write_whole};
+use crate::config::Config;
+use crate::cost::Costs;
+use crate::makers::Makers;
+use crate::sources::Slice;
+use crate::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// The folder of a curation.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+}
+
+impl Ledger {
+    /// The ledger in a folder, which need not be there yet.
+    pub fn new(folder: &Path) -> Ledger {
+        Ledger {
+            folder: folder.to_path_buf(),
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What is kept between runs.
+    pub fn cache(&self) -> Cache {
+        Cache::new(self.work("cache"))
+    }
+
+    /// Writes down what is to be done. A whole run may change the list, the settings and the judges; a
+    /// slice may not, since its sisters may be at work on the old ones.
+    ///
+    /// # Errors
+    /// When a slice finds others than its sisters, or a file cannot be written.
+    pub fn begin(
+        &self,
+        names: &[String],
+        config: &Config,
+        makers: &Makers,
+        slice: Slice,
+    ) -> Result<()> {
+        let (inputs, settings) = (self.work("inputs.json"), self.work("curate.toml"));
+        let judges = self.work("makers.json");
+        if slice != Slice::WHOLE {
+            let known: Option<Vec<String>> = read_json(&inputs)?;
+            agree(&inputs, known.is_none_or(|known| known == names), "videos")?;
+            let known: Option<Makers> = read_json(&judges)?;
+            let same = known.is_none_or(|known| known == *makers);
+            agree(&judges, same, "--config, programs and weights")?;
+        }
+        write_json(&inputs, &names)?;
+        write_json(&judges, makers)?;
+        write_whole(&settings, config.to_toml().as_bytes())
+    }
+
+    /// Changes the settings that decide what is taken of the clips, and not what is made of the videos.
+    ///
+    /// # Errors
+    /// When no run has begun here, or the file cannot be written.
+    pub fn choose(&self, config: &Config) -> Result<Config> {
+        let mut kept = self.config()?;
+        kept.filter.clone_from(&config.filter);
+        kept.shards.clone_from(&config.shards);
+        write_whole(&self.work("curate.toml"), kept.to_toml().as_bytes())?;
+        Ok(kept)
+    }
+
+    /// All inputs, in the order of their names.
+    ///
+    /// # Errors
+    /// When no run has begun here.
+    pub fn inputs(&self) -> Result<Vec<String>> {
+        let place = self.work("inputs.json");
+        read_json(&place)?.ok_or_else(|| self.not_begun(&place))
+    }
+
+    /// The settings the results were made with.
+    ///
+    /// # Errors
+    /// When no run has begun here, or the file was damaged.
+    pub fn config(&self) -> Result<Config> {
+        let place = self.work("curate.toml");
+        if !place.exists() {
+            return Err(self.not_begun(&place));
+        }
+        Config::read(&place)
+    }
+
+    /// Who makes each column.
+    ///
+    /// # Errors
+    /// When no run has begun here.
+    pub fn makers(&self) -> Result<Makers> {
+        let place = self.work("makers.json");
+        read_json(&place)?.ok_or_else(|| self.not_begun(&place))
+    }
+
+    fn not_begun(&self, place: &Path) -> Error {
+        Error::Setting(format!(
+            "{}: not found; {} is no folder of a curation: run `kinora curate VIDEOS --config FILE --out {}` first",
+            place.display(),
+            self.folder.display(),
+            self.folder.display()
+        ))
+    }
+
+    /// What was made of an input, if it is there.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn result(&self, name: &str) -> Result<Option<Annotation>> {
+        let result: Option<Annotation> = read_json(&self.place("results", name))?;
+        Ok(result.filter(|result| result.source.source == name))
+    }
+
+    /// Keeps what was made of an input.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_result(&self, result: &Annotation) -> Result<()> {
+        write_json(&self.place("results", &result.source.source), result)
+    }
+
+    /// What an input has cost, by step.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn costs(&self, name: &str) -> Result<Costs> {
+        Ok(read_json(&self.place("costs", name))?.unwrap_or_default())
+    }
+
+    /// Keeps what the steps done now have cost.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_costs(&self, name: &str, newer: &Costs) -> Result<()> {
+        let mut costs = self.costs(name)?;
+        costs.replace(newer);
+        write_json(&self.place("costs", name), &costs)
+    }
+
+    fn work(&self, name: &str) -> PathBuf {
+        self.folder.join("work").join(name)
+    }
+
+    fn place(&self, kind: &str, name: &str) -> PathBuf {
+        let key = key(&[name]);
+        let place = self.work(kind).join(&key[..2]);
+        place.join(format!("{key}.json"))
+    }
+}
+
+/// Refuses a slice that would do something else than its sisters.
+fn agree(place: &Path, same: bool, what: &str) -> Result<()> {
+    if same {
+        return Ok(());
+    }
+    Err(Error::Setting(format!(
+        "{}: expected what the other slices have written there, found something else to do; give all slices the same {what}, or delete this file to begin anew",
+        place.display()
+    )))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(value).expect("kept values have a JSON form");
+    write_whole(path, &bytes)
+}
+
+/// Nothing where the file is not there, or was cut short by a failing disk.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(failure) => Err(Error::file(path)(failure)),
+    }
+}
