@@ -1,6 +1,9 @@
 //! The house rules that a test can hold: who imports whom, how long a page may be, and that the
 //! documents speak of things that exist.
 
+// A test that cannot set itself up has failed.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
