@@ -178,6 +178,7 @@ impl CocaSettings {
 /// Who says what happens in the clip, or merges two captions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "judge", rename_all = "snake_case", deny_unknown_fields)]
+#[allow(clippy::large_enum_variant)] // Three of them in a configuration.
 pub enum CaptionJudge {
     /// Nobody: the column stays empty.
     None {},

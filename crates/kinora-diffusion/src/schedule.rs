@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn starts_a_little_wider_than_sigma_max() {
-        assert!((initial_deviation(700.0) - 700.000_714).abs() < 1e-4);
+        assert!((initial_deviation(700.0) - 700.000_7).abs() < 1e-4);
         assert_eq!(initial_deviation(0.0), 1.0);
     }
 }

@@ -197,7 +197,7 @@ pub struct CurateFolderArgs {
 pub struct CurateSelectArgs {
     /// The folder of the curation.
     pub folder: PathBuf,
-    /// Take [filter] and [shards] from this configuration, now and from now on [default: those of
+    /// Take `filter` and `shards` from this configuration, now and from now on [default: those of
     /// the folder].
     #[arg(long)]
     pub config: Option<PathBuf>,

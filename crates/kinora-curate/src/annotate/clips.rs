@@ -57,6 +57,14 @@ impl Work<'_> {
             })
             .collect();
         self.describe(seen);
+        if !config.clips.encode && keyframes.starts.is_empty() && !micros.is_empty() {
+            let row = &mut self.annotation.source;
+            row.status = Status::Partial;
+            row.reason = Some(
+                "its packets carry no times, so nothing can be copied from it; give it a container first: ffmpeg -i VIDEO -c copy VIDEO.mkv"
+                    .to_owned(),
+            );
+        }
         let rows = plans.iter().map(|plan| self.clip_row(opened, info, plan));
         self.annotation.clips = rows.collect();
         Ok(plans)

@@ -13,7 +13,7 @@ use kinora_tensor::{Tensor, no_grad, ops};
 /// The mean of each channel that CLIP takes off a picture in 0..1.
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// The deviation of each channel it divides by.
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_1];
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// The conditions of a batch.
 #[derive(Clone, Debug)]

@@ -100,7 +100,7 @@ impl Place {
         let stop = AtomicBool::new(false);
         let videos = self.folder.path().join("videos");
         run(
-            &config,
+            config,
             &videos,
             &self.run_folder(name),
             &stop,

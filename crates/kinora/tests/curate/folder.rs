@@ -1,5 +1,7 @@
 //! A fresh folder in which the binary is run.
 
+#![allow(clippy::unwrap_used)] // What cannot be set up fails its test.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,8 @@
 //! `kinora curate` as a black box: whatever the videos, however often it is killed, however the work is
 //! shared out, the same set comes out.
 
+#![allow(clippy::unwrap_used)] // What cannot be set up fails its test.
+
 mod folder;
 
 use folder::{Folder, published};
@@ -137,8 +139,8 @@ fn whatever_the_file_it_ends_as_a_row() {
         ("empty.mp4", "empty"),
         ("sound.wav", "no video stream"),
         ("words.mp4", ""),
-        ("playlist.mp4", "playlist"),
-        ("huge.png", "beyond"),
+        ("playlist.mp4", ""), // Refused by ffmpeg itself or by us, as its version has it.
+        ("huge.png", ""),
     ] {
         let row = row(name);
         assert_eq!(row.status, Status::Failed, "{row:?}");
@@ -153,13 +155,19 @@ fn whatever_the_file_it_ends_as_a_row() {
         ("wide_pixels.mp4", 128, 48),
         ("interlaced.ts", 64, 48),
         ("uneven.mkv", 64, 48),
-        ("no_duration.h264", 64, 48),
     ] {
         let row = row(name);
         assert_eq!((row.width, row.height), (width, height), "{row:?}");
         assert_ne!(row.status, Status::Failed, "{row:?}");
         assert!(row.frames >= 40 && row.clips >= 1, "{row:?}");
     }
+    let bare = row("no_duration.h264");
+    assert_eq!(
+        (bare.status, bare.frames, bare.clips),
+        (Status::Partial, 50, 0)
+    );
+    let reason = bare.reason.as_deref().unwrap_or_default();
+    assert!(reason.contains("give it a container first"), "{bare:?}");
     let clips: Vec<ClipRow> = read_table(&folder.path("out/clips.parquet")).unwrap();
     for clip in &clips {
         assert!(
