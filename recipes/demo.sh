@@ -24,10 +24,34 @@ if [ -z "$videos" ]; then
     truth=$out/still_continued
     still=$out/still.png
     [ -e "$still" ] || "$kinora" footage "$videos" --videos 48 --width 64 --height 64 --held-out "$still" --subject car
-elif [ -z "$still" ]; then
-    still=$out/still.png
-    first=$(find "$videos" -maxdepth 1 -type f | sort | head -n 1)
-    [ -e "$still" ] || ffmpeg -nostdin -v error -y -ss 1 -i "$first" -frames:v 1 "$still"
+else
+    # The files of the folder that are videos, in order.
+    found=()
+    while IFS= read -r file; do
+        kind=$(ffprobe -v error -select_streams v:0 -show_entries stream=codec_type -of csv=p=0 "$file" 2>/dev/null || true)
+        [ "$kind" = video ] && found+=("$file")
+    done < <(find "$videos" -maxdepth 1 -type f | sort)
+    if [ "${#found[@]}" -eq 0 ]; then
+        echo "demo: $videos: expected at least one video, found none" >&2
+        exit 2
+    fi
+    if [ -z "$still" ]; then
+        still=$out/still.png
+        [ -e "$still" ] || ffmpeg -nostdin -v error -y -ss 1 -i "${found[0]}" -frames:v 1 "$still"
+    fi
+    # Some videos are kept from training. Of a few long ones it is pieces of two seconds instead.
+    if [ "${#found[@]}" -lt 8 ]; then
+        videos=$out/pieces
+        if [ ! -e "$videos" ]; then
+            rm -rf "$videos.part" && mkdir -p "$videos.part"
+            for number in "${!found[@]}"; do
+                ffmpeg -nostdin -v error -y -i "${found[$number]}" -an -vf scale=-2:128 -c:v libx264 \
+                    -force_key_frames "expr:gte(t,n_forced*2)" -f segment -segment_time 2 -reset_timestamps 1 \
+                    "$videos.part/${number}_%05d.mp4"
+            done
+            mv "$videos.part" "$videos"
+        fi
+    fi
 fi
 
 # First the autoencoder, then the denoiser in its latents.
