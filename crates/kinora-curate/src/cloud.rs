@@ -40,7 +40,11 @@ pub fn fetch(address: &str) -> Result<tempfile::TempPath> {
         .tempfile();
     let mut file = file.map_err(Error::file(&std::env::temp_dir()))?;
     wait(async {
-        let mut blocks = store.get(&key).await.map_err(refused(address))?.into_stream();
+        let mut blocks = store
+            .get(&key)
+            .await
+            .map_err(refused(address))?
+            .into_stream();
         while let Some(block) = blocks.next().await {
             let block = block.map_err(refused(address))?;
             file.write_all(&block).map_err(Error::file(file.path()))?;
@@ -51,6 +55,8 @@ pub fn fetch(address: &str) -> Result<tempfile::TempPath> {
 }
 
 fn open(address: &str) -> Result<(Url, Box<dyn ObjectStore>, Key)> {
+    // It may be installed once, and a second attempt changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = Url::parse(address).map_err(|failure| {
         Error::Setting(format!(
             "{address}: expected an address such as s3://bucket/films, found {failure}"

@@ -134,7 +134,7 @@ pub enum ImageJudge {
     /// A network of our own, with weights that the user brings.
     Coca(CocaSettings),
     /// A server.
-    Endpoint(EndpointSettings),
+    Endpoint(Box<EndpointSettings>),
 }
 
 /// CoCa: its weights, and how it looks for words.
@@ -178,12 +178,11 @@ impl CocaSettings {
 /// Who says what happens in the clip, or merges two captions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "judge", rename_all = "snake_case", deny_unknown_fields)]
-#[allow(clippy::large_enum_variant)] // Three of them in a configuration.
 pub enum CaptionJudge {
     /// Nobody: the column stays empty.
     None {},
     /// A server.
-    Endpoint(EndpointSettings),
+    Endpoint(Box<EndpointSettings>),
 }
 
 /// What stays, for training.

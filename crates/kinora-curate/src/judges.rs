@@ -81,7 +81,7 @@ impl Judges {
         match &config.captions.image {
             ImageJudge::None {} => {}
             ImageJudge::Endpoint(settings) => {
-                judges.image = Some(Endpoint::open(settings.clone())?);
+                judges.image = Some(Endpoint::open(settings.as_ref().clone())?);
             }
             ImageJudge::Coca(settings) => {
                 let path = located(&settings.weights)?;
@@ -189,6 +189,6 @@ fn open_text(text: &Text) -> Result<Option<TextJudge>> {
 fn open_endpoint(judge: &CaptionJudge) -> Result<Option<Endpoint>> {
     match judge {
         CaptionJudge::None {} => Ok(None),
-        CaptionJudge::Endpoint(settings) => Endpoint::open(settings.clone()).map(Some),
+        CaptionJudge::Endpoint(settings) => Endpoint::open(settings.as_ref().clone()).map(Some),
     }
 }

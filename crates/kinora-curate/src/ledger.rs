@@ -21,6 +21,10 @@ use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A half-written file that nobody has touched for so long belongs to a run that is no more.
+const LEFT_OVER: Duration = Duration::from_secs(3600);
 
 /// The folder of a curation.
 #[derive(Clone, Debug)]
@@ -158,6 +162,33 @@ impl Ledger {
         write_json(&self.place("costs", name), &costs)
     }
 
+    /// Removes what killed runs left half written, where it has lain for an hour: a younger file may be
+    /// some other run's at work.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed or a file not be removed.
+    pub fn sweep(&self) -> Result<()> {
+        let mut open = vec![self.folder.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(Error::file(&folder))? {
+                let entry = entry.map_err(Error::file(&folder))?;
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                let is_folder = entry.file_type().map_err(Error::file(&path))?.is_dir();
+                if !(name.starts_with(".kinora-") && name.ends_with(".tmp")) {
+                    open.extend(is_folder.then_some(path));
+                } else if is_left_over(&entry) {
+                    let removed = match is_folder {
+                        true => std::fs::remove_dir_all(&path),
+                        false => std::fs::remove_file(&path),
+                    };
+                    removed.map_err(Error::file(&path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn work(&self, name: &str) -> PathBuf {
         self.folder.join("work").join(name)
     }
@@ -167,6 +198,12 @@ impl Ledger {
         let place = self.work(kind).join(&key[..2]);
         place.join(format!("{key}.json"))
     }
+}
+
+/// Whether nobody has written to a file for an hour.
+fn is_left_over(entry: &std::fs::DirEntry) -> bool {
+    let age = entry.metadata().and_then(|about| about.modified());
+    age.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_OVER))
 }
 
 /// Refuses a slice that would do something else than its sisters.
@@ -191,5 +228,76 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(failure) => Err(Error::file(path)(failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("clips/3f/.kinora-x.tmp")).unwrap();
+        let long_ago = SystemTime::now() - 2 * LEFT_OVER;
+        for (name, time) in [
+            ("clips/3f/.kinora-old.tmp", long_ago),
+            ("clips/3f/.kinora-new.tmp", SystemTime::now()),
+            ("clips/3f/3f00.mp4", long_ago),
+            ("clips/3f/.hidden", long_ago),
+        ] {
+            File::create(at(name)).unwrap().set_modified(time).unwrap();
+        }
+        let half = File::open(at("clips/3f/.kinora-x.tmp")).unwrap();
+        half.set_modified(long_ago).unwrap();
+        Ledger::new(folder.path()).sweep().unwrap();
+        assert!(!at("clips/3f/.kinora-old.tmp").exists());
+        assert!(!at("clips/3f/.kinora-x.tmp").exists());
+        for kept in [".kinora-new.tmp", "3f00.mp4", ".hidden"] {
+            assert!(at("clips/3f").join(kept).exists(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_slice_that_would_do_something_else_is_refused_and_a_whole_run_may_change_its_mind() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(folder.path());
+        let config = Config::parse(include_str!("../../../configs/curate.toml")).unwrap();
+        let maker = |version: &str| crate::cache::Maker::new("cuts", "cascade", version, "");
+        let makers = |version: &str| Makers {
+            frames: maker("1"),
+            cuts: maker(version),
+            clips: maker("1"),
+            motion: None,
+            text: None,
+            clip: None,
+            aesthetic: None,
+            caption_image: None,
+            caption_video: None,
+            caption_merged: None,
+        };
+        assert!(ledger.inputs().unwrap_err().to_string().contains("--out"));
+        let names = |list: &[&str]| {
+            list.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let slice = Slice { index: 1, count: 2 };
+        let one = names(&["a.mp4", "b.mp4"]);
+        ledger.begin(&one, &config, &makers("1"), slice).unwrap();
+        ledger.begin(&one, &config, &makers("1"), slice).unwrap();
+        let other = names(&["a.mp4"]);
+        assert!(ledger.begin(&other, &config, &makers("1"), slice).is_err());
+        assert!(ledger.begin(&one, &config, &makers("2"), slice).is_err());
+        assert_eq!(ledger.inputs().unwrap(), one);
+        ledger
+            .begin(&other, &config, &makers("2"), Slice::WHOLE)
+            .unwrap();
+        assert_eq!(ledger.inputs().unwrap(), other);
+        assert_eq!(ledger.makers().unwrap(), makers("2"));
+        assert_eq!(ledger.config().unwrap(), config);
     }
 }

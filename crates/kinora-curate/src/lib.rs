@@ -3,6 +3,8 @@
 
 mod error;
 
+#[cfg(feature = "cloud")]
+mod cloud;
 pub mod sources;
 
 pub mod cache;

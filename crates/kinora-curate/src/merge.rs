@@ -77,6 +77,7 @@ pub fn merge(ledger: &Ledger) -> Result<Merged> {
     tables.finish()?;
     let costs = serde_json::to_vec_pretty(&merged.costs).expect("costs have a JSON form");
     write_whole(&folder.join("costs.json"), &costs)?;
+    ledger.sweep()?;
     Ok(merged)
 }
 

@@ -57,16 +57,11 @@ impl Work<'_> {
             })
             .collect();
         self.describe(seen);
-        if !config.clips.encode && keyframes.starts.is_empty() && !micros.is_empty() {
-            let row = &mut self.annotation.source;
-            row.status = Status::Partial;
-            row.reason = Some(
-                "its packets carry no times, so nothing can be copied from it; give it a container first: ffmpeg -i VIDEO -c copy VIDEO.mkv"
-                    .to_owned(),
-            );
-        }
         let rows = plans.iter().map(|plan| self.clip_row(opened, info, plan));
         self.annotation.clips = rows.collect();
+        if plans.is_empty() {
+            self.explain_no_clips(keyframes.starts.is_empty());
+        }
         Ok(plans)
     }
 
@@ -83,6 +78,24 @@ impl Work<'_> {
             row.status = Status::Partial;
             row.reason = Some(format!(
                 "damaged, and decoded as far as it could be: {words}"
+            ));
+        }
+    }
+
+    /// Says why a video that can be read gave no clip.
+    fn explain_no_clips(&mut self, no_keyframes: bool) {
+        let settings = &self.workshop.config.clips;
+        let row = &mut self.annotation.source;
+        if no_keyframes && !settings.encode {
+            row.status = Status::Partial;
+            row.reason = Some(
+                "its packets carry no times, so nothing can be copied from it; give it a container first: ffmpeg -i VIDEO -c copy VIDEO.mkv"
+                    .to_owned(),
+            );
+        } else if row.reason.is_none() {
+            row.reason = Some(format!(
+                "no clip: no part of {} s or more lies between two cuts and begins on a key frame",
+                settings.least_secs
             ));
         }
     }

@@ -131,9 +131,16 @@ impl Folder {
             b"no video, only words\n".repeat(99),
         )
         .unwrap();
-        let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/passwd\n";
-        std::fs::write(videos.join("playlist.mp4"), playlist).unwrap();
-        std::fs::write(videos.join("huge.png"), huge_png()).unwrap();
+        for (name, entry) in [
+            ("playlist.mp4", "interlaced.ts"),
+            ("spying.mp4", "file:///etc/passwd"),
+        ] {
+            let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{entry}\n");
+            std::fs::write(videos.join(name), list).unwrap();
+        }
+        let header = "YUV4MPEG2 W30000 H6000 F25:1 Ip A1:1 C420jpeg\nFRAME\n";
+        std::fs::write(videos.join("huge.y4m"), header).unwrap();
+        std::fs::write(videos.join("stub.png"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap();
     }
 }
 
@@ -146,30 +153,6 @@ fn ffmpeg(folder: &Path, words: &str) {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ffmpeg {words}: {told}");
-}
-
-/// The beginning of a picture that says it has 3.6 thousand million pixels.
-fn huge_png() -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
-    header.extend(60_000u32.to_be_bytes());
-    header.extend(60_000u32.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
-    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    for chunk in [header, b"IDAT\x78\x9c".to_vec()] {
-        png.extend((chunk.len() as u32 - 4).to_be_bytes());
-        png.extend(&chunk);
-        png.extend(crc32(&chunk).to_be_bytes());
-    }
-    png
-}
-
-/// The sum that closes a chunk of a PNG (its specification, Annex D).
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |sum, &byte| {
-        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
-            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
-        })
-    })
 }
 
 /// A configuration without the keys of one table but its judge.

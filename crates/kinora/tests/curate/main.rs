@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // What cannot be set up fails its test.
 
 mod folder;
+mod judges;
 
 use folder::{Folder, published};
 use kinora_media::{ClipRow, SourceRow, Status, read_table};
@@ -139,8 +140,10 @@ fn whatever_the_file_it_ends_as_a_row() {
         ("empty.mp4", "empty"),
         ("sound.wav", "no video stream"),
         ("words.mp4", ""),
-        ("playlist.mp4", ""), // Refused by ffmpeg itself or by us, as its version has it.
-        ("huge.png", ""),
+        ("playlist.mp4", "playlist"),
+        ("spying.mp4", ""), // Refused by ffmpeg itself or by us, as its version has it.
+        ("huge.y4m", "beyond"),
+        ("stub.png", ""),
     ] {
         let row = row(name);
         assert_eq!(row.status, Status::Failed, "{row:?}");
