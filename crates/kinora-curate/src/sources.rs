@@ -17,7 +17,7 @@ const LIST_ENDINGS: [&str; 2] = ["txt", "list"];
 ///
 /// # Errors
 /// When a word names nothing, a folder or list cannot be read, nothing at all is found, or an
-/// address is given to a build without the feature `cloud`.
+/// address in an object store is given.
 pub fn find(words: &[String], out: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     let out = out.canonicalize().ok();
@@ -112,13 +112,10 @@ pub fn is_address(name: &str) -> bool {
     name.starts_with("s3://") || name.starts_with("gs://")
 }
 
-#[cfg(feature = "cloud")]
-use crate::cloud::list as list_objects;
-
-#[cfg(not(feature = "cloud"))]
+/// Object stores are not read yet.
 fn list_objects(address: &str) -> Result<Vec<String>> {
     Err(Error::Setting(format!(
-        "{address}: this build reads files only; build it with `cargo build --release --features cloud` for s3:// and gs://"
+        "{address}: kinora reads files, folders and lists, and no object store yet; copy the videos here first or mount the bucket"
     )))
 }
 
@@ -178,9 +175,6 @@ impl Local {
         if !is_address(name) {
             return Ok(Local::File(PathBuf::from(name)));
         }
-        #[cfg(feature = "cloud")]
-        return crate::cloud::fetch(name).map(Local::Copy);
-        #[cfg(not(feature = "cloud"))]
         list_objects(name).map(|_| Local::File(PathBuf::from(name)))
     }
 
@@ -250,12 +244,11 @@ mod tests {
         assert!(Slice::WHOLE.holds(7));
     }
 
-    #[cfg(not(feature = "cloud"))]
     #[test]
-    fn an_address_without_the_feature_says_how_to_get_it() {
+    fn an_address_in_an_object_store_is_refused_with_what_to_do() {
         let refusal = find(&["s3://bucket/films".into()], Path::new("out")).unwrap_err();
         assert!(
-            refusal.to_string().contains("--features cloud"),
+            refusal.to_string().contains("mount the bucket"),
             "{refusal}"
         );
     }

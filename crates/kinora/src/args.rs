@@ -156,8 +156,7 @@ pub enum CuratePart {
 /// `kinora curate VIDEOS...`
 #[derive(Debug, Args)]
 pub struct CurateAllArgs {
-    /// Videos: files, folders, text lists (.txt, a path a line), and s3:// or gs:// addresses in a
-    /// build with the feature `cloud`.
+    /// Videos: files, folders, and text lists (.txt, a path a line).
     #[arg(required = true)]
     pub videos: Vec<String>,
     /// What to do and how (TOML); see configs/curate.toml.

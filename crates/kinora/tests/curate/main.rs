@@ -267,7 +267,7 @@ fn mistakes_are_told_with_what_to_do() {
                 "--out",
                 "x",
             ],
-            "--features cloud",
+            "mount the bucket",
         ),
         (
             vec![
