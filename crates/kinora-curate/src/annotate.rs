@@ -84,7 +84,7 @@ pub fn annotate(name: &str, workshop: &Workshop, on_frames: &mut dyn FnMut(u64))
         }
         Ok(None) => {}
         Err(failure) if is_ours(&failure, workshop) => return Err(failure),
-        Err(failure) => work.fail(&reason_of(&failure, name)),
+        Err(failure) => work.fail(&work.reason_of(&failure)),
     }
     let (annotation, costs) = (work.annotation, work.costs);
     workshop.ledger.keep_result(&annotation)?;
@@ -103,6 +103,8 @@ struct Work<'a> {
     on_frames: &'a mut dyn FnMut(u64),
     annotation: Annotation,
     costs: Costs,
+    /// Where the video is read, which a row does not know: a copy has another name each time.
+    place: String,
 }
 
 impl<'a> Work<'a> {
@@ -126,6 +128,7 @@ impl<'a> Work<'a> {
                 clips: Vec::new(),
             },
             costs: Costs::default(),
+            place: name.to_owned(),
         }
     }
 
@@ -216,6 +219,11 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// A failure in words, without the name that every row has beside it.
+    fn reason_of(&self, failure: &Error) -> String {
+        steady(&with_name(&failure.to_string(), &self.place, self.name))
+    }
+
     /// Nothing can be made of the video.
     fn fail(&mut self, reason: &str) {
         let row = &mut self.annotation.source;
@@ -240,11 +248,13 @@ fn is_ours(failure: &Error, workshop: &Workshop) -> bool {
     }
 }
 
-/// A failure in words, without the name that every row has beside it.
-fn reason_of(failure: &Error, name: &str) -> String {
-    let text = failure.to_string();
-    let named = format!("{name}: ");
-    steady(text.strip_prefix(&named).unwrap_or(&text))
+/// Words about the file at `place` as words about the video `name`, which they need not begin with.
+fn with_name(words: &str, place: &str, name: &str) -> String {
+    let named = format!("{place}: ");
+    words
+        .strip_prefix(&named)
+        .unwrap_or(words)
+        .replace(place, name)
 }
 
 /// Words of a program without the addresses in its memory, which differ from run to run. Each thing is
@@ -308,6 +318,17 @@ mod tests {
         assert_eq!(steady(one), "[h264] no frame!; [mov] cut off");
         assert_eq!(steady(other), "[mov] cut off; [h264] no frame!");
         assert_eq!(steady_in_any_order(one), steady_in_any_order(other));
+    }
+
+    #[test]
+    fn a_reason_speaks_of_the_video_and_not_of_its_copy() {
+        let words = "/tmp/k-1.mp4: not a video: /tmp/k-1.mp4 has no header";
+        let expected = "not a video: s3://films/a.mp4 has no header";
+        assert_eq!(
+            with_name(words, "/tmp/k-1.mp4", "s3://films/a.mp4"),
+            expected
+        );
+        assert_eq!(with_name("v.mp4: empty", "v.mp4", "v.mp4"), "empty");
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Work<'_> {
                     }
                     Err(failure) if super::is_ours(&failure, self.workshop) => return Err(failure),
                     Err(failure) => {
-                        self.missing(at, Step::Clips, &super::reason_of(&failure, self.name));
+                        self.missing(at, Step::Clips, &self.reason_of(&failure));
                         continue;
                     }
                 },
@@ -191,9 +191,12 @@ impl Work<'_> {
         let about = std::fs::metadata(out).map_err(crate::Error::file(out))?;
         Ok(CutOutFile {
             bytes: about.len(),
-            reason: made
-                .reason
-                .map(|why| format!("encoded again: {}", super::steady(&why))),
+            reason: made.reason.map(|why| {
+                format!(
+                    "encoded again: {}",
+                    super::steady(&super::with_name(&why, &self.place, self.name))
+                )
+            }),
         })
     }
 

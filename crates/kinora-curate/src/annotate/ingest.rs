@@ -27,8 +27,10 @@ impl Work<'_> {
     /// Fetches the video where it lies elsewhere, and hashes its bytes.
     pub(super) fn open(&mut self) -> Result<Opened> {
         let (name, cache) = (self.name, self.workshop.ledger.cache());
+        let place = &mut self.place;
         let opened = self.costs.of("ingest", 1, || {
             let local = Local::open(name)?;
+            *place = local.path().display().to_string();
             let about = std::fs::metadata(local.path()).map_err(Error::file(local.path()))?;
             let content = remembered_hash(local.path(), &cache)?;
             Ok::<_, Error>((about.len(), Opened { local, content }))
