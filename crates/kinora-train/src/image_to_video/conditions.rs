@@ -6,14 +6,10 @@ use crate::batch::{self, Draw};
 use crate::clips::{Clip, Clips};
 use crate::config;
 use kinora_diffusion::LogNormal;
+use kinora_model::clip::{CLIP_MEAN, CLIP_STD};
 use kinora_model::conditioner::antialiased;
 use kinora_model::pixels::Picture;
 use kinora_tensor::{Tensor, no_grad, ops};
-
-/// The mean of each channel that CLIP takes off a picture in 0..1.
-const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// The deviation of each channel it divides by.
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// The conditions of a batch.
 #[derive(Clone, Debug)]
