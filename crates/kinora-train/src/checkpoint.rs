@@ -6,6 +6,7 @@
 //! renamed, so a folder of that name is whole.
 
 pub(crate) mod difference;
+mod standing;
 
 use crate::clips::Clips;
 use crate::config::Config;
@@ -18,6 +19,8 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+
+pub use standing::{Standing, model_inside, standing};
 
 /// How far a run is. Everything random is a function of the seed and of these numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -274,13 +277,13 @@ fn read_state(checkpoint: &Path) -> Result<State> {
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn replace_text(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn replace_text(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("unfinished");
     write_text(&beside, text)?;
     std::fs::rename(&beside, path).map_err(Error::io("replace", path))
 }
 
-fn write_text(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(Error::io("write", path))
 }
 

@@ -3,12 +3,12 @@
 use crate::Outcome;
 use crate::args::InspectArgs;
 use crate::progress::named;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kinora_media::{Metadata, read_metadata};
 use kinora_model::weights::describe;
+use kinora_train::checkpoint::{Standing, standing};
 use serde_json::{Value, json};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 
 /// Endings of the videos `kinora generate` writes, beside folders of frames.
 const VIDEO_ENDINGS: [&str; 5] = ["mp4", "webm", "gif", "png", "npy"];
@@ -35,7 +35,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         })?;
         return tell_video(args, metadata);
     }
-    let training = training(path)?;
+    let training = standing(path)?;
     let model = match &training {
         Some(training) => training.model.as_path(),
         None => path,
@@ -45,73 +45,27 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     if args.json {
         let mut report = serde_json::to_value(&description)?;
         if let (Some(training), Some(report)) = (&training, report.as_object_mut()) {
-            let facts = json!({ "kind": training.kind, "step": training.step });
+            let facts = json!({ "kind": kind_of(training), "step": training.step });
             report.insert("training".into(), facts);
         }
         writeln!(out, "{report}")?;
         return Ok(Outcome::Done);
     }
-    if let Some(Training { kind, step, .. }) = &training {
-        writeln!(
-            out,
-            "{}: {kind}, at step {step}; its model:",
-            path.display()
-        )?;
+    if let Some(training) = &training {
+        let (kind, step) = (kind_of(training), training.step);
+        let path = path.display();
+        writeln!(out, "{path}: {kind}, at step {step}; its model:")?;
     }
     writeln!(out, "{description}")?;
     Ok(Outcome::Done)
 }
 
-/// What a folder that `kinora train` wrote says of itself.
-struct Training {
-    kind: &'static str,
-    step: u64,
-    /// The model that stands for it.
-    model: PathBuf,
-}
-
-/// Whether a folder is a run, or a checkpoint of one.
-fn training(path: &Path) -> anyhow::Result<Option<Training>> {
-    if !path.join("config.toml").is_file() {
-        return Ok(None);
+/// What a folder that `kinora train` wrote is called.
+fn kind_of(standing: &Standing) -> &'static str {
+    match standing.is_checkpoint {
+        true => "checkpoint of a training run",
+        false => "training run",
     }
-    if path.join("state.json").is_file() {
-        return Ok(Some(Training {
-            kind: "checkpoint of a training run",
-            step: step_of(path)?,
-            model: path.join("model"),
-        }));
-    }
-    // The names of checkpoints sort by their steps.
-    let mut checkpoints: Vec<PathBuf> = match std::fs::read_dir(path.join("checkpoints")) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => Vec::new(),
-    };
-    checkpoints.retain(|path| path.join("state.json").is_file() && path.extension().is_none());
-    checkpoints.sort();
-    let Some(last) = checkpoints.last() else {
-        bail!(
-            "{}: a training run without a checkpoint yet; `kinora train` goes on with it",
-            path.display()
-        );
-    };
-    let finished = path.join("model");
-    Ok(Some(Training {
-        kind: "training run",
-        step: step_of(last)?,
-        model: match finished.is_dir() {
-            true => finished,
-            false => last.join("model"),
-        },
-    }))
-}
-
-fn step_of(checkpoint: &Path) -> anyhow::Result<u64> {
-    let path = checkpoint.join("state.json");
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let state: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    let step = state["step"].as_u64();
-    step.with_context(|| format!("{}: expected a number `step`, found none", path.display()))
 }
 
 fn tell_video(args: &InspectArgs, metadata: Metadata) -> anyhow::Result<Outcome> {

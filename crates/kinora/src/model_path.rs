@@ -4,16 +4,10 @@ use crate::progress::Reporter;
 use anyhow::bail;
 use kinora_model::weights::Variant;
 use kinora_model::weights::hub::{Hub, HubId};
+use kinora_train::checkpoint::model_inside;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The model in a run's folder or in one of its checkpoints; the path itself where it is neither.
-pub fn inside_of_run(path: &Path) -> PathBuf {
-    let model = path.join("model");
-    let is_run = path.join("config.toml").is_file() && model.is_dir();
-    if is_run { model } else { path.to_path_buf() }
-}
 
 /// The path of a model, downloaded first where `model` is an id on the hub and nothing on this
 /// machine has that name.
@@ -28,7 +22,7 @@ pub fn resolve(
 ) -> anyhow::Result<PathBuf> {
     let path = Path::new(model);
     if path.exists() {
-        return Ok(inside_of_run(path));
+        return Ok(model_inside(path));
     }
     let Ok(id) = model.parse::<HubId>() else {
         bail!(
