@@ -7,6 +7,7 @@ mod conditions;
 mod sample;
 
 use crate::batch::{self, Draw};
+use crate::checkpoint::write_text;
 use crate::clips::Clips;
 use crate::config;
 use crate::{Error, Result};
@@ -254,7 +255,7 @@ impl ImageToVideoTask {
             "guidance_min": self.sampling.guidance_min,
             "guidance_max": self.sampling.guidance_max,
         });
-        std::fs::write(path, format!("{settings:#}\n")).map_err(Error::io("write", path))
+        write_text(path, &format!("{settings:#}\n"))
     }
 }
 

@@ -127,7 +127,7 @@ impl Optimiser {
     /// `step` is the run's, for messages; `t` counts the optimiser's own steps from 1.
     ///
     /// # Errors
-    /// When a gradient is not finite, no weight having moved then; or when the step makes a weight so.
+    /// When a gradient is not finite; no weight has moved then.
     pub fn step(
         &mut self,
         weights: &[Weight],
@@ -149,7 +149,6 @@ impl Optimiser {
             if let (Some(moments), Some(gradient)) = (moments, gradient) {
                 self.adam
                     .step(&weight.param, moments, gradient, scale, learning_rate, t)?;
-                check_weight(step, weight)?;
             }
         }
         Ok(norm)
@@ -234,20 +233,21 @@ pub fn clip_scale(norm: f64, longest: f64) -> f32 {
 /// # Errors
 /// When there is one.
 pub fn check_finite(step: u64, name: &str, gradient: &Tensor) -> Result<()> {
-    match gradient.as_f32()?.iter().find(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(value) => Err(Error::NotFinite {
-            step,
-            place: format!("the gradient of `{name}`"),
-            value: *value,
-        }),
-    }
+    refuse_not_finite(step, gradient, || format!("the gradient of `{name}`"))
 }
 
-/// Refuses a weight that a step has made NaN or infinite: the last step of a run has no loss after it
-/// that would tell, and its model would be published.
-fn check_weight(step: u64, weight: &Weight) -> Result<()> {
-    let values = weight.param.get();
+/// Refuses weights that a step has made NaN or infinite, before anything is made of them: where another
+/// step follows its loss tells, but after the last one there is none.
+///
+/// # Errors
+/// When there is one.
+pub fn check_weights(step: u64, weights: &[Weight]) -> Result<()> {
+    weights.iter().try_for_each(|weight| {
+        refuse_not_finite(step, &weight.param.get(), || format!("`{}`", weight.name))
+    })
+}
+
+fn refuse_not_finite(step: u64, values: &Tensor, place: impl Fn() -> String) -> Result<()> {
     let found = values
         .as_f32()?
         .par_chunks(1 << 14)
@@ -256,7 +256,7 @@ fn check_weight(step: u64, weight: &Weight) -> Result<()> {
         None => Ok(()),
         Some(value) => Err(Error::NotFinite {
             step,
-            place: format!("`{}`", weight.name),
+            place: place(),
             value,
         }),
     }

@@ -6,7 +6,7 @@ use crate::clips::Clips;
 use crate::config::Config;
 use crate::ema::Average;
 use crate::log::{Line, Log};
-use crate::optim::LearningRate;
+use crate::optim::{LearningRate, check_weights};
 use crate::samples;
 use crate::{Error, Result};
 use kinora_tensor::{Tensor, on_the_cores, ops};
@@ -171,6 +171,10 @@ pub fn run(
             log.add(line)?;
             progress(Event::Report(&line));
         }
+        let keeps = due(config.run.checkpoint_every) || stopping;
+        if keeps || due(config.run.sample_every) {
+            check_weights(step, &now.weights)?;
+        }
         if due(config.run.sample_every) {
             let path = run.join("samples").join(format!("step-{step:08}.png"));
             let pairs = now
@@ -179,7 +183,7 @@ pub fn run(
             samples::write(&path, &pairs, &clips)?;
             progress(Event::Sampled(&path));
         }
-        if due(config.run.checkpoint_every) || stopping {
+        if keeps {
             let path = checkpoint::write(run, config, &clips, &now)?;
             log.draw(&run.join("loss.png"))?;
             progress(Event::Saved(&path));

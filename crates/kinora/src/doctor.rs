@@ -80,21 +80,21 @@ fn findings() -> Vec<Finding> {
         },
         Finding {
             name: "ffmpeg",
-            found: first_line("ffmpeg"),
+            found: first_line("ffmpeg", "-version"),
             disables: "writing .mp4 and .webm, reading videos, curating, training",
             remedy: "apt-get install ffmpeg, or ffmpeg.org; .gif, .png, folders and .npy work without",
             needed: true,
         },
         Finding {
             name: "ffprobe",
-            found: first_line("ffprobe"),
+            found: first_line("ffprobe", "-version"),
             disables: "reading videos, curating, training",
             remedy: "it comes with ffmpeg",
             needed: true,
         },
         Finding {
             name: "tesseract",
-            found: first_line("tesseract"),
+            found: first_line("tesseract", "--version"),
             disables: "judging how much of a clip is written text (curate, `[text] judge = \"tesseract\"`)",
             remedy: "apt-get install tesseract-ocr, or set `judge = \"none\"`",
             needed: false,
@@ -153,12 +153,8 @@ fn memory() -> Option<String> {
     ))
 }
 
-/// The first line a program prints of its version.
-fn first_line(program: &str) -> Option<String> {
-    let option = match program {
-        "tesseract" => "--version",
-        _ => "-version",
-    };
+/// The first line a program prints of its version when given `option`.
+fn first_line(program: &str, option: &str) -> Option<String> {
     let output = Command::new(program).arg(option).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout)
         .lines()
