@@ -7,31 +7,8 @@ use kinora_train::{Error, Outcome};
 use std::fs;
 use std::path::Path;
 
-const IMAGE_TO_VIDEO_MODEL: &str = r#"
-[model]
-kind = "image_to_video"
-autoencoder = "../autoencoder"
-keep_latents = true
-noise = { mean = 0.0, std = 1.4 }
-still_noise = { mean = -3.0, std = 0.5 }
-condition_dropout = 0.1
-
-[model.unet]
-block_out_channels = [32, 32]
-layers_per_block = 1
-attention = [false, true]
-attention_heads = [1, 1]
-addition_time_embed_dim = 8
-
-[model.image_encoder]
-image_size = 32
-patch_size = 16
-hidden_size = 8
-intermediate_size = 16
-layers = 1
-attention_heads = 1
-projection_dim = 8
-"#;
+const IMAGE_TO_VIDEO_MODEL: &str =
+    include_str!("../../../fixtures/train/image_to_video_model.toml");
 
 /// The autoencoder's configuration with the other model in its place.
 fn image_to_video() -> String {

@@ -6,57 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The smallest autoencoder, trained for five steps.
-pub const AUTOENCODER: &str = r#"
-seed = 5
-
-[model]
-kind = "autoencoder"
-temporal = true
-block_out_channels = [32, 32]
-norm_groups = 32
-layers_per_block = 1
-latent_channels = 4
-crop_px = 16
-l1_weight = 1.0
-l2_weight = 0.5
-kl_weight = 1e-5
-
-[data]
-width = 24
-height = 16
-frames = 2
-max_fps = 8
-strides = [1]
-disk_gb = 1.0
-mirror = true
-held_out = 1
-
-[start]
-
-[optimiser]
-trainable = ["*"]
-learning_rate = 1e-3
-warm_up_steps = 3
-decay = { law = "cosine", last_share = 0.1 }
-beta1 = 0.9
-beta2 = 0.99
-epsilon = 1e-8
-weight_decay = 0.01
-clip_norm = 1.0
-
-[average]
-decay = 0.99
-
-[run]
-steps = 5
-batch = 2
-accumulate = 2
-recompute = false
-report_every = 2
-checkpoint_every = 3
-keep_checkpoints = 2
-sample_every = 5
-"#;
+pub const AUTOENCODER: &str = include_str!("../../../../fixtures/train/autoencoder.toml");
 
 /// A folder to train in.
 pub struct Place {

@@ -2,7 +2,7 @@
 //! the bit.
 
 use crate::place::{Place, Running, Signal, names};
-use crate::train::{AUTOENCODER, image_to_video, words};
+use crate::train::{autoencoder, image_to_video, words};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -82,7 +82,7 @@ fn a_run_killed_at_many_moments_is_the_run_that_never_was() {
     let place = Place::new();
     place.render_footage();
     // So few steps a line that lines lie across checkpoints, and so many steps that a kill meets one.
-    let config = AUTOENCODER.replace("steps = 12", "steps = 40");
+    let config = autoencoder().replace("steps = 12", "steps = 40");
     fs::write(place.path("a.toml"), config).unwrap();
     place.kinora(words("a.toml", "whole")).done();
     type Moment = fn(&Value) -> bool;
@@ -114,7 +114,7 @@ fn ctrl_c_stops_both_kinds_of_run_where_they_go_on_to_the_bit() {
     place.render_footage();
     fs::write(
         place.path("a.toml"),
-        AUTOENCODER.replace("steps = 12", "steps = 24"),
+        autoencoder().replace("steps = 12", "steps = 24"),
     )
     .unwrap();
     fs::write(place.path("b.toml"), image_to_video()).unwrap();
@@ -141,7 +141,7 @@ fn ctrl_c_stops_both_kinds_of_run_where_they_go_on_to_the_bit() {
 fn another_number_of_threads_gives_the_same_run() {
     let place = Place::new();
     place.render_footage();
-    fs::write(place.path("a.toml"), AUTOENCODER).unwrap();
+    fs::write(place.path("a.toml"), autoencoder()).unwrap();
     for (run, threads) in [("one", "1"), ("three", "3")] {
         let mut command = place.command(words("a.toml", run));
         let output = command.env("RAYON_NUM_THREADS", threads).output().unwrap();
@@ -154,7 +154,7 @@ fn another_number_of_threads_gives_the_same_run() {
 fn a_run_under_other_numbers_does_not_go_on_and_says_which() {
     let place = Place::new();
     place.render_footage();
-    let few = AUTOENCODER.replace("steps = 12", "steps = 3");
+    let few = autoencoder().replace("steps = 12", "steps = 3");
     fs::write(place.path("a.toml"), &few).unwrap();
     place.kinora(words("a.toml", "run")).done();
     fs::write(place.path("a.toml"), few.replace("1e-3", "2e-3")).unwrap();

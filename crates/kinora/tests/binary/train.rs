@@ -5,91 +5,42 @@ use serde_json::Value;
 use std::fs;
 
 /// The smallest autoencoder; twelve steps of about ten milliseconds.
-pub const AUTOENCODER: &str = r#"
-seed = 5
+pub fn autoencoder() -> String {
+    changed(
+        include_str!("../../../../fixtures/train/autoencoder.toml"),
+        &[
+            ("temporal = true", "temporal = false"),
+            ("[32, 32]", "[8, 8]"),
+            ("norm_groups = 32", "norm_groups = 2"),
+            ("steps = 5\n", "steps = 12\n"),
+            ("accumulate = 2", "accumulate = 1"),
+            ("report_every = 2", "report_every = 5"),
+            ("sample_every = 5", "sample_every = 12"),
+        ],
+    )
+}
 
-[model]
-kind = "autoencoder"
-temporal = false
-block_out_channels = [8, 8]
-norm_groups = 2
-layers_per_block = 1
-latent_channels = 4
-crop_px = 16
-l1_weight = 1.0
-l2_weight = 0.5
-kl_weight = 1e-5
+/// A configuration with some of its words replaced, each once.
+fn changed(config: &str, changes: &[(&str, &str)]) -> String {
+    let mut config = config.to_owned();
+    for (from, to) in changes {
+        assert!(config.contains(from), "{from}");
+        config = config.replacen(from, to, 1);
+    }
+    config
+}
 
-[data]
-width = 24
-height = 16
-frames = 2
-max_fps = 8
-strides = [1]
-disk_gb = 1.0
-mirror = true
-held_out = 1
-
-[start]
-
-[optimiser]
-trainable = ["*"]
-learning_rate = 1e-3
-warm_up_steps = 3
-decay = { law = "cosine", last_share = 0.1 }
-beta1 = 0.9
-beta2 = 0.99
-epsilon = 1e-8
-weight_decay = 0.01
-clip_norm = 1.0
-
-[average]
-decay = 0.99
-
-[run]
-steps = 12
-batch = 2
-accumulate = 1
-recompute = false
-report_every = 5
-checkpoint_every = 3
-keep_checkpoints = 2
-sample_every = 12
-"#;
-
-const IMAGE_TO_VIDEO_MODEL: &str = r#"
-[model]
-kind = "image_to_video"
-autoencoder = "../autoencoder"
-keep_latents = true
-noise = { mean = 0.0, std = 1.4 }
-still_noise = { mean = -3.0, std = 0.5 }
-condition_dropout = 0.1
-
-[model.unet]
-block_out_channels = [32, 32]
-layers_per_block = 1
-attention = [false, true]
-attention_heads = [1, 1]
-addition_time_embed_dim = 8
-
-[model.image_encoder]
-image_size = 32
-patch_size = 16
-hidden_size = 8
-intermediate_size = 16
-layers = 1
-attention_heads = 1
-projection_dim = 8
-"#;
+const IMAGE_TO_VIDEO_MODEL: &str =
+    include_str!("../../../../fixtures/train/image_to_video_model.toml");
 
 /// The autoencoder's configuration with the other model in its place, and half the steps.
 pub fn image_to_video() -> String {
-    let from = AUTOENCODER.find("[model]").unwrap();
-    let to = AUTOENCODER.find("[data]").unwrap();
+    let autoencoder = autoencoder();
+    let from = autoencoder.find("[model]").unwrap();
+    let to = autoencoder.find("[data]").unwrap();
     let (head, tail) = (
-        &AUTOENCODER[..from],
-        AUTOENCODER[to..].replace("= 12", "= 6"),
+        &autoencoder[..from],
+        autoencoder[to..].replace("= 12", "= 6"),
     );
     let sampling =
         "sampling = { steps = 2, guidance_min = 1.0, guidance_max = 2.0, noise_aug = 0.02 }";
@@ -103,11 +54,7 @@ pub fn words<'a>(config: &'a str, run: &'a str) -> Vec<&'a str> {
 
 /// Trains the autoencoder with some of its configuration changed.
 fn train(place: &Place, run: &str, changes: &[(&str, &str)]) -> Ended {
-    let mut config = AUTOENCODER.to_owned();
-    for (from, to) in changes {
-        assert!(config.contains(from), "{from}");
-        config = config.replacen(from, to, 1);
-    }
+    let config = changed(&autoencoder(), changes);
     fs::write(place.path("changed.toml"), config).unwrap();
     place.kinora(words("changed.toml", run))
 }
@@ -116,7 +63,7 @@ fn train(place: &Place, run: &str, changes: &[(&str, &str)]) -> Ended {
 fn two_stages_leave_a_log_a_curve_and_a_model_that_generates() {
     let place = Place::with_still();
     place.render_footage();
-    fs::write(place.path("a.toml"), AUTOENCODER).unwrap();
+    fs::write(place.path("a.toml"), autoencoder()).unwrap();
     fs::write(place.path("b.toml"), image_to_video()).unwrap();
     for (config, run, steps) in [("a.toml", "autoencoder", 12), ("b.toml", "video", 6)] {
         let ended = place.kinora(words(config, run));
@@ -241,7 +188,7 @@ fn a_folder_without_videos_is_refused_and_a_broken_video_is_told_and_left_out() 
     let place = Place::new();
     place.render_footage();
     let few: &[(&str, &str)] = &[("steps = 12", "steps = 2")];
-    fs::write(place.path("a.toml"), AUTOENCODER).unwrap();
+    fs::write(place.path("a.toml"), autoencoder()).unwrap();
     fs::create_dir(place.path("empty")).unwrap();
     fs::create_dir(place.path("letters")).unwrap();
     fs::write(place.path("letters/letter.txt"), "Dear reader").unwrap();
@@ -311,7 +258,7 @@ fn a_run_that_is_lost_stops_with_a_message_and_publishes_nothing() {
 fn a_run_that_finds_no_room_says_so_and_goes_on_later() {
     let place = Place::new();
     place.render_footage();
-    fs::write(place.path("a.toml"), AUTOENCODER).unwrap();
+    fs::write(place.path("a.toml"), autoencoder()).unwrap();
     let ended = place.kinora_on_a_full_disk(&words("a.toml", "run"));
     let said = ended.refused().lines().last().unwrap();
     assert!(
