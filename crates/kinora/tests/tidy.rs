@@ -132,6 +132,8 @@ fn the_paper_map_points_at_things_that_exist() {
         }
         let text = read(path);
         let name = item.trim_end_matches("()");
+        let is_a_name = name.len() > 2 && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        assert!(is_a_name, "docs/paper.md: {word} names no item");
         assert!(
             text.contains(name),
             "docs/paper.md points at {word}, and {path} has no {name}"
