@@ -23,8 +23,6 @@ pub use endpoint::{Endpoint, Question, Surroundings};
 pub use frames::frame_numbers;
 pub use settings::{EndpointSettings, TokenField};
 
-use kinora_media::Rgb8Image;
-
 /// Why there is no caption.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoCaption {
@@ -47,42 +45,3 @@ pub enum NoCaption {
 
 /// A caption, or why there is none.
 pub type Caption = std::result::Result<String, NoCaption>;
-
-/// Who says what the middle frame shows. Networks of our own stand beside the endpoint here.
-#[derive(Debug)]
-pub enum ImageCaptioner {
-    /// A server.
-    Endpoint(Box<Endpoint>),
-}
-
-impl ImageCaptioner {
-    /// What `frame` shows.
-    pub fn caption(&self, frame: &Rgb8Image, surroundings: &Surroundings<'_>) -> Caption {
-        match self {
-            ImageCaptioner::Endpoint(endpoint) => {
-                endpoint.caption(&Question::Frames(vec![frame.clone()]), surroundings)
-            }
-        }
-    }
-
-    /// The judge's name in a cache and in the clip table.
-    pub fn id(&self) -> &'static str {
-        match self {
-            ImageCaptioner::Endpoint(endpoint) => endpoint.id(),
-        }
-    }
-
-    /// What else but the settings decides the result.
-    pub fn version(&self) -> String {
-        match self {
-            ImageCaptioner::Endpoint(endpoint) => endpoint.version(),
-        }
-    }
-
-    /// The settings that decide the result, as JSON.
-    pub fn params(&self) -> String {
-        match self {
-            ImageCaptioner::Endpoint(endpoint) => endpoint.params(),
-        }
-    }
-}

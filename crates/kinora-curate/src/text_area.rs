@@ -11,7 +11,7 @@ mod tesseract;
 pub use boxes::{TextBox, covered_share};
 pub use tesseract::{Grey, Tesseract, TesseractSettings};
 
-use crate::{Error, Result};
+use crate::Result;
 use kinora_media::Rgb8Image;
 use kinora_model::judges::craft::{Craft, CraftSettings};
 use kinora_model::pixels::Picture;
@@ -92,12 +92,5 @@ impl TextJudge {
             })
             .to_string(),
         }
-    }
-}
-
-fn failed(what: impl Into<String>) -> Error {
-    Error::Judge {
-        judge: "tesseract",
-        what: what.into(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod error;
 
+pub mod http;
 pub mod params;
 pub mod presets;
 pub mod weights;

@@ -1,6 +1,7 @@
 //! The part of OpenAI's chat protocol that captions need.
 
 use super::{EndpointSettings, NoCaption, Question, TokenField};
+use crate::cache::hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kinora_media::Rgb8Image;
@@ -111,8 +112,7 @@ fn prompt_and_frames<'a>(settings: &'a EndpointSettings, frames: &[Rgb8Image]) -
 /// The name of a request by its content: model, prompt, frames, temperature and limit decide it, the
 /// key and the server's address do not.
 pub(super) fn key_of(body: &[u8]) -> String {
-    let hash = Sha256::digest(body);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(body))
 }
 
 /// A guess at the tokens of a prompt before the server has counted one: three bytes of text a token,

@@ -4,6 +4,7 @@ use super::EndpointSettings;
 use super::budget::Cost;
 use super::protocol::{Answer, answer_from, error_text, is_out_of_quota};
 use super::retry::retry_after;
+use kinora_model::http;
 use std::time::Duration;
 use ureq::http::{HeaderValue, Response, StatusCode};
 use ureq::{Agent, Body};
@@ -60,18 +61,10 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(settings: &EndpointSettings, key: Option<Secret>) -> Transport {
         let name = settings.name().to_owned();
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect would carry frames to a host that nobody named.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
+        // A redirect, which is not followed, would carry frames to a host that nobody named.
+        let config = http::agent(&name)
             .max_idle_connections_per_host(settings.requests_in_flight)
-            .user_agent(concat!("kinora/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(Duration::from_secs_f64(settings.timeout_s)));
-        if is_loopback(&name) {
-            // A proxy would look for the server on its own machine.
-            config = config.proxy(None);
-        }
         Transport {
             agent: config.build().new_agent(),
             url: settings.chat_url(),
@@ -194,15 +187,4 @@ fn failed(failure: &ureq::Error) -> Outcome {
             asked_for: None,
         },
     }
-}
-
-/// Whether the address is this machine's own.
-fn is_loopback(name: &str) -> bool {
-    let rest = name.split_once("://").map_or(name, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let host = match authority.strip_prefix('[') {
-        Some(inner) => inner.split(']').next().unwrap_or(inner),
-        None => authority.split(':').next().unwrap_or(authority),
-    };
-    host == "localhost" || host == "::1" || host.starts_with("127.")
 }

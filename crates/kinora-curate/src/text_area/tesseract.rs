@@ -2,8 +2,8 @@
 //!
 //! Its settings were chosen by measurement, see `docs/decisions/0007-text.md`.
 
-use super::{TextBox, failed};
-use crate::Result;
+use super::TextBox;
+use crate::{Error, Result};
 use kinora_media::{Rgb8Image, run_tool};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -81,7 +81,7 @@ impl Tesseract {
     pub fn find(settings: TesseractSettings) -> Result<Tesseract> {
         let limit = settings.time_limit_s;
         if !(limit.is_finite() && limit > 0.0) || settings.long_side_pixels == 0 {
-            return Err(crate::Error::Setting(format!(
+            return Err(Error::Setting(format!(
                 "tesseract: expected a time limit above 0 s and a longer side of at least 1 pixel, \
                  found {limit} s and {} pixels",
                 settings.long_side_pixels
@@ -256,6 +256,13 @@ fn word_of(line: &str) -> Result<Word<'_>> {
         confidence: number(10)?,
         text: fields.get(11).copied().unwrap_or_default(),
     })
+}
+
+fn failed(what: impl Into<String>) -> Error {
+    Error::Judge {
+        judge: "tesseract",
+        what: what.into(),
+    }
 }
 
 #[cfg(test)]

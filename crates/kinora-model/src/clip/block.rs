@@ -26,23 +26,17 @@ pub(crate) struct BlockSizes {
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     norm: LayerNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
+    projections: Projections,
     heads: usize,
     mlp: Mlp,
 }
 
 impl Block {
     pub(crate) fn new(source: &Source, sizes: BlockSizes) -> Result<Self> {
-        let (c, attention) = (sizes.width, source.at("self_attn"));
+        let c = sizes.width;
         Ok(Block {
             norm: LayerNorm::new(&source.at("layer_norm1"), c, sizes.eps)?,
-            to_q: Linear::new(&attention.at("q_proj"), c, c)?,
-            to_k: Linear::new(&attention.at("k_proj"), c, c)?,
-            to_v: Linear::new(&attention.at("v_proj"), c, c)?,
-            to_out: Linear::new(&attention.at("out_proj"), c, c)?,
+            projections: Projections::new(&source.at("self_attn"), c, c)?,
             heads: sizes.heads,
             mlp: Mlp::new(source, sizes)?,
         })
@@ -86,14 +80,38 @@ impl Block {
         attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let h = self.norm.forward(x)?;
-        let (q, k, v) = (
-            self.to_q.forward(&h)?,
-            self.to_k.forward(&h)?,
-            self.to_v.forward(&h)?,
-        );
+        let q = self.projections.to_q.forward(&h)?;
+        let (k, v) = self.projections.keys_and_values(&h)?;
         let attended = attend(&q, &k, &v)?;
-        let x = ops::add(x, &self.to_out.forward(&attended)?)?;
+        let x = ops::add(x, &self.projections.to_out.forward(&attended)?)?;
         self.mlp.add_to(&x)
+    }
+}
+
+/// The four projections of an attention, each with a bias, under the names transformers gives them.
+#[derive(Clone, Debug)]
+pub(crate) struct Projections {
+    pub(crate) to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    pub(crate) to_out: Linear,
+}
+
+impl Projections {
+    /// Tokens of width `c` look at tokens of width `seen`.
+    pub(crate) fn new(source: &Source, c: usize, seen: usize) -> Result<Self> {
+        Ok(Projections {
+            to_q: Linear::new(&source.at("q_proj"), c, c)?,
+            to_k: Linear::new(&source.at("k_proj"), seen, c)?,
+            to_v: Linear::new(&source.at("v_proj"), seen, c)?,
+            to_out: Linear::new(&source.at("out_proj"), c, c)?,
+        })
+    }
+
+    /// # Shapes
+    /// `tokens` `[n, m, seen]`; the keys and the values are `[n, m, c]` each.
+    pub(crate) fn keys_and_values(&self, tokens: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.to_k.forward(tokens)?, self.to_v.forward(tokens)?))
     }
 }
 

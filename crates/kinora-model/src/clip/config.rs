@@ -110,23 +110,29 @@ impl ClipVisionConfig {
                 self.image_size, self.patch_size
             ));
         }
-        let heads = self.num_attention_heads;
-        if heads == 0 || self.hidden_size == 0 || !self.hidden_size.is_multiple_of(heads) {
-            return refuse(format!(
-                "num_attention_heads: expected a divisor of hidden_size {}, found {heads}",
-                self.hidden_size
-            ));
-        }
-        for (key, value) in [
+        let counts = [
             ("intermediate_size", self.intermediate_size),
             ("projection_dim", self.projection_dim),
             ("num_channels", self.num_channels),
-        ] {
-            if value == 0 {
-                return refuse(format!("{key}: expected at least 1, found 0"));
-            }
-        }
-        Ok(())
+        ];
+        check_sizes(self.hidden_size, self.num_attention_heads, &counts).or_else(refuse)
+    }
+}
+
+/// Refuses heads that do not divide the width of a tower, and counts of 0.
+pub(super) fn check_sizes(
+    width: usize,
+    heads: usize,
+    counts: &[(&str, usize)],
+) -> std::result::Result<(), String> {
+    if heads == 0 || width == 0 || !width.is_multiple_of(heads) {
+        return Err(format!(
+            "num_attention_heads: expected a divisor of hidden_size {width}, found {heads}"
+        ));
+    }
+    match counts.iter().find(|(_, count)| *count == 0) {
+        Some((key, _)) => Err(format!("{key}: expected at least 1, found 0")),
+        None => Ok(()),
     }
 }
 

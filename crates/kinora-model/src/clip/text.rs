@@ -2,8 +2,7 @@
 
 use super::ClipTextConfig;
 use super::block::Block;
-use super::vision::f32_values;
-use crate::layers::{LayerNorm, Linear};
+use crate::layers::{LayerNorm, Linear, widened};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
 use kinora_tensor::{Param, Tensor, ops};
@@ -74,7 +73,7 @@ impl ClipText {
         let m = 1 + ends.iter().max().copied().unwrap_or(0);
         let ids = self.ids(texts, m)?;
         let tokens = ops::embedding(&self.token_embedding.get(), &ids)?.reshape([n, m, c])?;
-        let places = ops::narrow(&f32_values(&self.position_embedding), 0, 0, m)?;
+        let places = ops::narrow(&widened(&self.position_embedding), 0, 0, m)?;
         let mut x = ops::add_broadcast(&tokens, &places.reshape([1, m, c])?)?;
         for block in &self.blocks {
             x = block.forward_causal(&x)?;

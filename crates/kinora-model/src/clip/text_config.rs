@@ -2,7 +2,7 @@
 
 use super::HiddenAct;
 use super::block::BlockSizes;
-use super::config::default_layer_norm_eps;
+use super::config::{check_sizes, default_layer_norm_eps};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -47,24 +47,13 @@ impl ClipTextConfig {
     /// # Errors
     /// Naming the setting, what was expected and what was found.
     pub fn check(&self) -> Result<()> {
-        let refuse = |message: String| Err(Error::config("clip text tower", message));
-        let heads = self.num_attention_heads;
-        if heads == 0 || self.hidden_size == 0 || !self.hidden_size.is_multiple_of(heads) {
-            return refuse(format!(
-                "num_attention_heads: expected a divisor of hidden_size {}, found {heads}",
-                self.hidden_size
-            ));
-        }
-        for (key, value) in [
+        let counts = [
             ("vocab_size", self.vocab_size),
             ("intermediate_size", self.intermediate_size),
             ("projection_dim", self.projection_dim),
             ("max_position_embeddings", self.max_position_embeddings),
-        ] {
-            if value == 0 {
-                return refuse(format!("{key}: expected at least 1, found 0"));
-            }
-        }
-        Ok(())
+        ];
+        check_sizes(self.hidden_size, self.num_attention_heads, &counts)
+            .map_err(|message| Error::config("clip text tower", message))
     }
 }

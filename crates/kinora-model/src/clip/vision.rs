@@ -2,7 +2,7 @@
 
 use super::ClipVisionConfig;
 use super::block::Block;
-use crate::layers::{LayerNorm, Linear};
+use crate::layers::{LayerNorm, Linear, widened};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
 use kinora_tensor::{Param, Tensor, ops};
@@ -133,19 +133,10 @@ impl VisionTrunk {
         let walk = ops::Conv2d::patch(patch);
         let patches = ops::conv2d(images, &self.patch_embedding.get(), None, walk)?;
         let patches = patches.reshape([n, m - 1, c])?;
-        let class = f32_values(&self.class_embedding).reshape([1, 1, c])?;
+        let class = widened(&self.class_embedding).reshape([1, 1, c])?;
         let class = ops::repeat(&class, 0, n)?; // [n, 1, c]
-        let places = f32_values(&self.position_embedding).reshape([1, m, c])?;
+        let places = widened(&self.position_embedding).reshape([1, m, c])?;
         let tokens = ops::concat(&[&class, &patches], 1)?;
         Ok(ops::add_broadcast(&tokens, &places)?)
-    }
-}
-
-/// The parameter in f32. One that is stored in 16 bits is frozen, so no gradient is lost.
-pub(crate) fn f32_values(param: &Param) -> Tensor {
-    let value = param.get();
-    match value.dtype() {
-        kinora_tensor::DType::F32 => value,
-        _ => value.cast(kinora_tensor::DType::F32),
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::pixels::Picture;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::f64::consts::PI;
 
 /// Fraction bits of a weight: 32 less the 8 of a byte, the sign, and one for what overshoots.
@@ -54,28 +55,29 @@ pub fn bicubic(picture: Picture<'_>, height: usize, width: usize) -> Vec<u8> {
     resized(picture, height, width, Filter::Bicubic)
 }
 
-fn resized(picture: Picture<'_>, height: usize, width: usize, filter: Filter) -> Vec<u8> {
+fn resized<'a>(picture: Picture<'a>, height: usize, width: usize, filter: Filter) -> Vec<u8> {
     let (from_height, from_width) = (picture.height(), picture.width());
-    let narrow = |bytes: Vec<u8>| {
+    let narrow = |bytes: Cow<'a, [u8]>| {
         if width == from_width {
             bytes
         } else {
-            resize_rows(&bytes, &taps(from_width, width, filter), from_width)
+            resize_rows(&bytes, &taps(from_width, width, filter), from_width).into()
         }
     };
-    let shorten = |bytes: Vec<u8>, width: usize| {
+    let shorten = |bytes: Cow<'a, [u8]>, width: usize| {
         if height == from_height {
             bytes
         } else {
-            resize_columns(&bytes, &taps(from_height, height, filter), width)
+            resize_columns(&bytes, &taps(from_height, height, filter), width).into()
         }
     };
-    let bytes = picture.bytes().to_vec();
-    if rows_first(from_height, height, from_width, width) {
+    let bytes = Cow::Borrowed(picture.bytes());
+    let resized = if rows_first(from_height, height, from_width, width) {
         narrow(shorten(bytes, from_width))
     } else {
         shorten(narrow(bytes), width)
-    }
+    };
+    resized.into_owned()
 }
 
 /// Whether the height shrinks by so many more rows than the width by columns that it is changed

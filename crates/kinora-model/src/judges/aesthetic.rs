@@ -6,6 +6,7 @@
 
 use crate::layers::Linear;
 use crate::params::Source;
+use crate::weights::fingerprint::hex;
 use crate::weights::{Opening, open_arrays};
 use crate::{Error, Result};
 use kinora_tensor::Tensor;
@@ -47,8 +48,7 @@ impl AestheticHead {
         for entry in &source.params() {
             hash.update(entry.param.get().to_le_bytes());
         }
-        let hash = hash.finalize();
-        head.fingerprint = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        head.fingerprint = hex(&hash.finalize());
         Ok(head)
     }
 

@@ -12,13 +12,11 @@ mod network;
 mod rectangle;
 
 use self::network::Network;
+use crate::Result;
 use crate::params::Source;
 use crate::pixels::Picture;
+use crate::weights::fingerprint::hash_of_file;
 use crate::weights::{Opening, open_arrays};
-use crate::{Error, Result};
-use sha2::{Digest as _, Sha256};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 /// Channels of the first layer in the public weights; all other widths are multiples of it.
@@ -97,7 +95,7 @@ impl Craft {
         source.check_unused()?;
         Ok(Craft {
             network,
-            fingerprint: hash_of(path)?,
+            fingerprint: hash_of_file(path)?,
         })
     }
 
@@ -170,24 +168,4 @@ pub fn word_boxes(maps: &ScoreMaps, settings: &CraftSettings) -> Vec<[[f32; 2]; 
     assert_eq!(maps.region.len(), maps.height * maps.width);
     assert_eq!(maps.affinity.len(), maps.height * maps.width);
     boxes::word_boxes(maps, settings)
-}
-
-fn hash_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        let read = file
-            .read(&mut block)
-            .map_err(|error| Error::io(path, "read", error))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&block[..read]);
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }

@@ -184,7 +184,7 @@ fn shifted(
 }
 
 /// The parameter in f32. One that is stored in 16 bits is frozen, so nothing is lost by the copy.
-fn widened(param: &Param) -> Tensor {
+pub(crate) fn widened(param: &Param) -> Tensor {
     let value = param.get();
     match value.dtype() {
         DType::F32 => value,

@@ -12,6 +12,8 @@ mod attention;
 mod embedding;
 mod feed_forward;
 
+pub(crate) use conv::widened;
+
 pub use attention::{Attended, CrossAttention, SelfAttention};
 pub use conv::{Conv2d, TimeConv};
 pub use embedding::SinusoidEmbedding;

@@ -3,6 +3,7 @@
 use super::clip::{config_beside, open_clip_file, renamed_archive};
 use super::clip_keys::{self, Put, thirds};
 use super::keys::{leading_number, renamed};
+use super::open_clip_config;
 use super::part::{Opening, Part};
 use crate::judges::coca::CocaConfig;
 use crate::{Error, Result};
@@ -30,9 +31,8 @@ pub fn open_coca_model(path: impl AsRef<Path>, opening: &Opening) -> Result<Part
         }
     };
     let config = match config_beside(&file)? {
-        Some(config) => CocaConfig::from_open_clip(&config).map_err(|message| {
-            Error::file(file.with_file_name("open_clip_config.json"), message)
-        })?,
+        Some(config) => CocaConfig::from_open_clip(&config)
+            .map_err(|message| Error::file(file.with_file_name(open_clip_config::FILE), message))?,
         None => CocaConfig::vit_l_14(),
     };
     config.check()?;

@@ -1,6 +1,10 @@
 //! A short name for weights, by their content.
 
+use crate::{Error, Result};
 use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 /// Bytes read from each end of an array.
 const SAMPLE_BYTES: usize = 4096;
@@ -38,8 +42,24 @@ pub(super) fn fingerprint<'a>(arrays: impl Iterator<Item = Sampled<'a>>) -> Stri
             hash.update(&bytes[bytes.len() - SAMPLE_BYTES..]);
         }
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hash.finalize())
+}
+
+/// SHA-256 of a file's bytes, 64 hexadecimal digits.
+pub(crate) fn hash_of_file(path: &Path) -> Result<String> {
+    const BLOCK_BYTES: usize = 1 << 18;
+    let mut file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
+    let (mut hash, mut block) = (Sha256::new(), vec![0; BLOCK_BYTES]);
+    loop {
+        let read = file.read(&mut block);
+        match read.map_err(|error| Error::io(path, "read", error))? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&block[..read]),
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@ mod clip;
 mod clip_keys;
 mod coca;
 mod describe;
-mod fingerprint;
+pub(crate) mod fingerprint;
 mod folder;
 mod header;
 mod keys;

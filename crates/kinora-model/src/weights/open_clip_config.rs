@@ -200,8 +200,9 @@ impl OpenClipConfig {
             intermediate_size: inner(vision.width, vision.mlp_ratio),
             projection_dim: *embed_dim,
             num_hidden_layers: vision.layers,
-            // A width that is no multiple is refused when the array of one head is asked for.
-            num_attention_heads: vision.width / vision.head_width.max(1),
+            // Rounded down, as open_clip does. Where that is no divisor of the width, or there is no
+            // width of a head, the settings' check refuses it.
+            num_attention_heads: vision.width.checked_div(vision.head_width).unwrap_or(0),
             num_channels: 3,
             image_size: vision.image_size,
             patch_size: vision.patch_size,

@@ -2,9 +2,8 @@
 //! (Yu et al. 2022, §3.2), word by word.
 
 use super::CocaConfig;
-use crate::clip::block::{Block, Mlp};
-use crate::clip::vision::f32_values;
-use crate::layers::{LayerNorm, Linear};
+use crate::clip::block::{Block, Mlp, Projections};
+use crate::layers::{LayerNorm, Linear, widened};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
 use kinora_tensor::{Param, Tensor, ops};
@@ -29,10 +28,7 @@ pub(super) struct Decoders {
 struct ToPicture {
     norm: LayerNorm,
     norm_picture: LayerNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
+    projections: Projections,
     heads: usize,
     mlp: Mlp,
 }
@@ -126,7 +122,7 @@ impl Decoders {
         }
         let x = ops::embedding(&self.token_embedding.get(), tokens)?; // [texts, c]
         let (texts, c) = (x.dims()[0], x.dims()[1]);
-        let place = ops::narrow(&f32_values(&self.position_embedding), 0, memory.place, 1)?;
+        let place = ops::narrow(&widened(&self.position_embedding), 0, memory.place, 1)?;
         let mut x = ops::add_broadcast(&x.reshape([texts, 1, c])?, &place.reshape([1, 1, c])?)?;
         let (first, second) = memory.words.split_at_mut(self.words.len());
         for (block, kept) in self.words.iter().zip(first) {
@@ -175,14 +171,11 @@ fn grown(kept: &mut Option<(Tensor, Tensor)>, k: &Tensor, v: &Tensor) -> Result<
 impl ToPicture {
     fn new(source: &Source, config: &CocaConfig) -> Result<Self> {
         let sizes = config.decoder.block();
-        let (c, attention) = (sizes.width, source.at("self_attn"));
+        let c = sizes.width;
         Ok(ToPicture {
             norm: LayerNorm::new(&source.at("layer_norm1"), c, sizes.eps)?,
             norm_picture: LayerNorm::new(&source.at("layer_norm1_kv"), c, sizes.eps)?,
-            to_q: Linear::new(&attention.at("q_proj"), c, c)?,
-            to_k: Linear::new(&attention.at("k_proj"), c, c)?,
-            to_v: Linear::new(&attention.at("v_proj"), c, c)?,
-            to_out: Linear::new(&attention.at("out_proj"), c, c)?,
+            projections: Projections::new(&source.at("self_attn"), c, c)?,
             heads: sizes.heads,
             mlp: Mlp::new(source, sizes)?,
         })
@@ -191,15 +184,15 @@ impl ToPicture {
     /// Keys and values of pictures, `[n, q, c]`.
     fn seen(&self, pictures: &Tensor) -> Result<(Tensor, Tensor)> {
         let pictures = self.norm_picture.forward(pictures)?;
-        Ok((self.to_k.forward(&pictures)?, self.to_v.forward(&pictures)?))
+        self.projections.keys_and_values(&pictures)
     }
 
     /// # Shapes
     /// `x` `[n, words, c]`, `k` and `v` `[n, q, c]`; the result is like `x`.
     fn forward(&self, x: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let queries = self.to_q.forward(&self.norm.forward(x)?)?;
+        let queries = self.projections.to_q.forward(&self.norm.forward(x)?)?;
         let attended = ops::attention(&queries, k, v, self.heads)?;
-        let x = ops::add(x, &self.to_out.forward(&attended)?)?;
+        let x = ops::add(x, &self.projections.to_out.forward(&attended)?)?;
         self.mlp.add_to(&x)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::CocaConfig;
 use crate::Result;
-use crate::clip::vision::{VisionTrunk, f32_values};
-use crate::layers::{LayerNorm, Linear};
+use crate::clip::block::Projections;
+use crate::clip::vision::VisionTrunk;
+use crate::layers::{LayerNorm, Linear, widened};
 use crate::params::{Init, Layout, Source};
 use kinora_tensor::{Param, Tensor, ops};
 
@@ -14,10 +15,7 @@ pub(super) struct PooledVision {
     query: Param,
     norm_query: LayerNorm,
     norm_tokens: LayerNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
+    projections: Projections,
     heads: usize,
     last_norm: LayerNorm,
     projection: Linear,
@@ -28,17 +26,14 @@ impl PooledVision {
         let (c, p) = (config.vision.hidden_size, config.vision.projection_dim);
         let eps = config.vision.layer_norm_eps;
         let (pool, last) = (source.at("attn_pool"), source.at("visual_projection"));
-        let (attention, queries) = (pool.at("attn"), [config.pool_queries, p]);
+        let queries = [config.pool_queries, p];
         let last_norm = source.at("vision_model").at("post_layernorm");
         Ok(PooledVision {
             trunk: VisionTrunk::new(source, &config.vision)?,
             query: pool.param("query", &queries, Layout::Plain, Init::Normal(1.0))?,
             norm_query: LayerNorm::new(&pool.at("ln_q"), p, eps)?,
             norm_tokens: LayerNorm::new(&pool.at("ln_k"), c, eps)?,
-            to_q: Linear::new(&attention.at("q_proj"), p, p)?,
-            to_k: Linear::new(&attention.at("k_proj"), c, p)?,
-            to_v: Linear::new(&attention.at("v_proj"), c, p)?,
-            to_out: Linear::new(&attention.at("out_proj"), p, p)?,
+            projections: Projections::new(&pool.at("attn"), p, c)?,
             heads: config.pool_heads,
             last_norm: LayerNorm::new(&last_norm, p, eps)?,
             projection: Linear::without_bias(&last, p, p)?,
@@ -51,15 +46,17 @@ impl PooledVision {
     /// `images` `[n, s, s, 3]`; the result is `[n, q, p]`.
     fn pooled(&self, images: &Tensor) -> Result<Tensor> {
         let tokens = self.norm_tokens.forward(&self.trunk.forward(images)?)?; // [n, m, c]
-        let queries = f32_values(&self.query);
+        let queries = widened(&self.query);
         let &[count, p] = queries.dims() else {
             unreachable!("the parameter was asked for as a matrix");
         };
-        let queries = self.to_q.forward(&self.norm_query.forward(&queries)?)?;
+        let queries = self.norm_query.forward(&queries)?;
+        let queries = self.projections.to_q.forward(&queries)?;
         let queries = ops::repeat(&queries.reshape([1, count, p])?, 0, tokens.dims()[0])?;
-        let (k, v) = (self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
+        let (k, v) = self.projections.keys_and_values(&tokens)?;
         let pooled = ops::attention(&queries, &k, &v, self.heads)?;
-        self.last_norm.forward(&self.to_out.forward(&pooled)?)
+        let pooled = self.projections.to_out.forward(&pooled)?;
+        self.last_norm.forward(&pooled)
     }
 
     /// What a caption is written from.

@@ -4,6 +4,7 @@
 use super::cache::is_plain;
 use super::{Hub, HubId, hub_error};
 use crate::Error;
+use crate::http::{self, authority, host};
 use std::time::Duration;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -66,24 +67,11 @@ const REDIRECTS: usize = 10;
 
 impl<'a> Client<'a> {
     pub(super) fn new(hub: &'a Hub, id: &'a HubId) -> Self {
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("kinora/", env!("CARGO_PKG_VERSION")))
-            // A connection over which nothing comes is given up; how long a file takes is not
-            // limited.
+        // A connection over which nothing comes is given up; how long a file takes is not limited.
+        let config = http::agent(&hub.endpoint)
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .timeout_per_read(Some(Duration::from_secs(60)));
-        if is_loopback(&hub.endpoint) {
-            // A proxy would look for the server on its own machine.
-            config = config.proxy(None);
-        }
-        #[cfg(feature = "https")]
-        if let Some(roots) = own_roots() {
-            config = config.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
-        }
         Client {
             agent: config.build().new_agent(),
             hub,
@@ -289,42 +277,10 @@ enum Method {
     Head,
 }
 
-/// The certificates the user trusts, where the machine has its own list: behind a company's proxy
-/// the built-in one does not do.
-#[cfg(feature = "https")]
-fn own_roots() -> Option<ureq::tls::RootCerts> {
-    let text = std::fs::read(std::env::var_os("SSL_CERT_FILE")?).ok()?;
-    let certificates: Vec<_> = ureq::tls::parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(certificate.to_owned()),
-            _ => None,
-        })
-        .collect();
-    (!certificates.is_empty()).then(|| certificates.into())
-}
-
 /// Scheme, host and port: who is meant by an address.
 fn origin(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     format!("{scheme}://{}", authority(rest)).to_ascii_lowercase()
-}
-
-fn authority(rest: &str) -> &str {
-    rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest)
-}
-
-/// The host and port of an address, for messages: what follows may be a signature.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority(rest);
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
-}
-
-fn is_loopback(endpoint: &str) -> bool {
-    let host = host(endpoint);
-    host.starts_with("127.") || host.starts_with("localhost") || host.starts_with("[::1]")
 }
 
 /// Where `location` leads from `url`.

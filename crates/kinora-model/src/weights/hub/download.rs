@@ -3,8 +3,8 @@
 use super::cache::{self, Cache};
 use super::client::{Announced, Client, Listing, Refusal};
 use super::{Progress, Report, hub_error};
+use crate::weights::fingerprint::hash_of_file;
 use crate::{Error, Result};
-use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -221,20 +221,7 @@ impl Download<'_, '_> {
         if etag.len() != 64 || !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(());
         }
-        let refused = |error| Error::io(incomplete, "read", error);
-        let mut bytes = File::open(incomplete).map_err(refused)?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER_BYTES]);
-        loop {
-            match bytes.read(&mut buffer).map_err(refused)? {
-                0 => break,
-                count => hash.update(&buffer[..count]),
-            }
-        }
-        let found: String = hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let found = hash_of_file(incomplete)?;
         if found == etag {
             return Ok(());
         }
