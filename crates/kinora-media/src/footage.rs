@@ -1,5 +1,6 @@
 //! Footage of our own: short videos of a few shots each, joined by hard cuts, to train and test on
-//! where there is no footage at hand.
+//! where there is no footage at hand. Edited, it has what curation is to find and to leave out: titles,
+//! shots held still, words across a scene, dissolves and fades.
 //!
 //! What comes next can be told from a still: a car, a fish and a plane go where they look, a pinwheel
 //! turns clockwise, a balloon rises, a planet comes nearer. The plane is followed by the camera, so
@@ -10,6 +11,8 @@ mod random;
 mod scenery;
 mod shot;
 mod subjects;
+mod take;
+mod title;
 
 use crate::error::{Error, Result};
 use crate::fps::Fps;
@@ -23,6 +26,7 @@ pub use shot::Subject;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use take::Take;
 
 /// What footage to render.
 #[derive(Clone, Debug)]
@@ -39,6 +43,9 @@ pub struct FootageOptions {
     pub fps: Fps,
     /// Length of a shot in seconds; each is up to a tenth longer or shorter.
     pub shot_secs: f64,
+    /// Whether it is edited as a broadcast is, with titles, dissolves, fades and shots held still, and
+    /// not only cut.
+    pub edited: bool,
 }
 
 impl Default for FootageOptions {
@@ -50,6 +57,7 @@ impl Default for FootageOptions {
             height: 96,
             fps: Fps::whole(24).expect("24 is not zero"),
             shot_secs: 2.4,
+            edited: false,
         }
     }
 }
@@ -57,9 +65,7 @@ impl Default for FootageOptions {
 /// Numbers that keep the draws of different things apart.
 const PLAN_STREAM: u64 = 1;
 const HELD_OUT_STREAM: u64 = 2;
-
-/// The shots of one file, each with its number of frames.
-type Plan = Vec<(Shot, usize)>;
+const EDIT_STREAM: u64 = 3;
 
 /// Renders the videos into a folder, which is made where it does not exist, on all cores. `progress`
 /// is told how many of how many are done. Gives back their paths in order. Each file says in its
@@ -127,32 +133,37 @@ fn check_options(options: &FootageOptions) -> Result<()> {
 }
 
 fn render_video(path: &Path, index: usize, options: &FootageOptions) -> Result<()> {
-    let plan = plan_video(index, options);
-    let mut first_frame = 0;
-    let mut shots = Vec::new();
-    for (shot, frames) in &plan {
-        shots.push(json!({
-            "subject": shot.subject().name(), "first_frame": first_frame, "frames": frames,
-        }));
-        first_frame += frames;
-    }
+    let takes = takes_of_video(index, options);
+    let first_frames = take::first_frames(&takes, options.fps);
+    let described = takes.iter().zip(first_frames);
+    let shots: Vec<_> = described
+        .map(|(take, first)| take.described(first))
+        .collect();
     let mut metadata = Metadata::new();
     metadata.insert("made_by".into(), "kinora footage".into());
     metadata.insert("seed".into(), options.seed.into());
     metadata.insert("video".into(), index.into());
     metadata.insert("shots".into(), shots.into());
-    let mut writer = Writer::create(path, options.width, options.height, options.fps, &metadata)?;
-    for (shot, frames) in &plan {
-        for picture in pictures(shot, *frames, options) {
-            writer.push(&picture)?;
-        }
-    }
+    let size = (options.width, options.height);
+    let mut writer = Writer::create(path, size.0, size.1, options.fps, &metadata)?;
+    take::play(&takes, size, options.fps, &mut |picture| {
+        writer.push(picture)
+    })?;
     writer.finish()
+}
+
+fn takes_of_video(index: usize, options: &FootageOptions) -> Vec<Take> {
+    let shots = plan_video(index, options);
+    if !options.edited {
+        return take::joined_by_cuts(shots);
+    }
+    let mut random = Random::new(options.seed, (EDIT_STREAM << 56) | index as u64);
+    take::edited(shots, index, options.fps, &mut random)
 }
 
 /// One to three shots. Subjects follow one another in a fixed turn through the whole footage, so that
 /// each kind has its share however few the videos.
-fn plan_video(index: usize, options: &FootageOptions) -> Plan {
+fn plan_video(index: usize, options: &FootageOptions) -> Vec<(Shot, usize)> {
     let count_of = |video: usize| 1 + video % 3;
     let before: usize = (0..index).map(count_of).sum();
     (0..count_of(index))

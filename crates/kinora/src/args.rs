@@ -239,6 +239,10 @@ pub struct FootageArgs {
     /// Seed of the scenes.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Edit it as a broadcast is, with titles, captions, dissolves, fades and shots held still: what
+    /// `kinora curate` is to find.
+    #[arg(long)]
+    pub edited: bool,
     /// Also write one scene no video holds: its first frame as a picture here, and its continuation
     /// as a folder of frames beside it.
     #[arg(long)]

@@ -21,6 +21,7 @@ pub fn run(args: &FootageArgs) -> anyhow::Result<Outcome> {
         seed: args.seed,
         width: args.width,
         height: args.height,
+        edited: args.edited,
         ..FootageOptions::default()
     };
     if args.videos > 0 {

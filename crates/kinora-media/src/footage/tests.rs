@@ -1,3 +1,4 @@
+use super::take::Join;
 use super::*;
 use crate::metadata::read_metadata;
 use crate::video::{ReadOptions, Reader};
@@ -251,5 +252,86 @@ fn pinwheels_turn_clockwise() {
             (8..20).contains(&turned),
             "{turned} degrees in an eighth of a second"
         );
+    }
+}
+
+fn edited() -> FootageOptions {
+    FootageOptions {
+        videos: 7,
+        width: 64,
+        height: 64,
+        shot_secs: 2.0,
+        edited: true,
+        ..FootageOptions::default()
+    }
+}
+
+fn played(video: usize) -> (Vec<Take>, Vec<usize>, Vec<Rgb8Image>) {
+    let options = edited();
+    let takes = takes_of_video(video, &options);
+    let firsts = take::first_frames(&takes, options.fps);
+    let mut frames = Vec::new();
+    take::play(&takes, (64, 64), options.fps, &mut |picture| {
+        frames.push(picture.clone());
+        Ok(())
+    })
+    .unwrap();
+    (takes, firsts, frames)
+}
+
+fn light(picture: &Rgb8Image) -> f32 {
+    let levels = picture.data().iter().map(|&level| f32::from(level));
+    levels.sum::<f32>() / picture.data().len() as f32
+}
+
+#[test]
+fn edited_footage_has_what_curation_looks_for() {
+    let (mut kinds, mut joins) = (Vec::new(), Vec::new());
+    for video in 0..7 {
+        let (takes, firsts, frames) = played(video);
+        let last = firsts.last().unwrap() + takes.last().unwrap().frames;
+        assert_eq!(frames.len(), last, "video {video}");
+        for (number, (take, &first)) in takes.iter().zip(&firsts).enumerate() {
+            let described = take.described(first);
+            kinds.push(described["kind"].as_str().unwrap().to_owned());
+            if number == 0 {
+                continue;
+            }
+            joins.push(take.join);
+            let (_, across) = change(&frames[first - 1], &frames[first]);
+            match take.join {
+                Join::Cut => assert!(across > 8.0, "{across}"),
+                // Half a second of twelve frames: none shows more than a part of the change.
+                Join::Dissolve => assert!(across < 12.0, "{across}"),
+                Join::Fade => {
+                    assert!(light(&frames[first]) == 0.0 && light(&frames[first - 1]) == 0.0);
+                    assert!(light(&frames[first + 12]) > 20.0);
+                    assert!(light(&frames[first - 13]) > 20.0);
+                }
+            }
+        }
+    }
+    for kind in ["moving", "held", "captioned", "title"] {
+        assert!(kinds.iter().any(|found| found == kind), "{kind}: {kinds:?}");
+    }
+    for join in [Join::Cut, Join::Dissolve, Join::Fade] {
+        assert!(joins.contains(&join), "{join:?}");
+    }
+}
+
+#[test]
+fn a_held_shot_and_a_title_do_not_move_and_a_captioned_one_does() {
+    for (video, kind, moves) in [
+        (3, "held", false),
+        (1, "title", false),
+        (5, "captioned", true),
+    ] {
+        let (takes, firsts, frames) = played(video);
+        let mut described = takes.iter().zip(firsts);
+        let (take, first) = described
+            .find(|(take, first)| take.described(*first)["kind"] == kind)
+            .unwrap();
+        let middle = first + take.frames / 2;
+        assert_eq!(frames[middle - 4] != frames[middle + 4], moves, "{kind}");
     }
 }
