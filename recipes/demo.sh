@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole story on one machine: footage, an autoencoder, an image-to-video model, a still that neither
-# has seen, and the video it becomes. Everything ends up in demo/.
+# The whole story on one machine: footage, curated; an autoencoder and an image-to-video model trained on the
+# clips that stay; a still that neither has seen, and the video it becomes. Everything ends up in demo/.
 #
 #   make demo                                 on footage of our own
 #   make demo VIDEOS=folder STILL=picture     on yours (STILL may be left out: a frame of a video is taken)
@@ -21,42 +21,32 @@ still=${STILL:-}
 truth=
 if [ -z "$videos" ]; then
     videos=$out/footage
-    truth=$out/still_continued
-    still=$out/still.png
-    [ -e "$still" ] || "$kinora" footage "$videos" --videos 48 --width 64 --height 64 --held-out "$still" --subject car
-else
-    # The files of the folder that are videos, in order.
-    found=()
-    while IFS= read -r file; do
-        kind=$(ffprobe -v error -select_streams v:0 -show_entries stream=codec_type -of csv=p=0 "$file" 2>/dev/null || true)
-        [ "$kind" = video ] && found+=("$file")
-    done < <(find "$videos" -maxdepth 1 -type f | sort)
-    if [ "${#found[@]}" -eq 0 ]; then
-        echo "demo: $videos: expected at least one video, found none" >&2
-        exit 2
-    fi
+    footage=("$kinora" footage "$videos" --width 128 --height 128 --edited)
     if [ -z "$still" ]; then
         still=$out/still.png
-        [ -e "$still" ] || ffmpeg -nostdin -v error -y -ss 1 -i "${found[0]}" -frames:v 1 "$still"
+        truth=$out/still_continued
+        footage+=(--held-out "$still" --subject car)
     fi
-    # Some videos are kept from training. Of a few long ones it is pieces of two seconds instead.
-    if [ "${#found[@]}" -lt 8 ]; then
-        videos=$out/pieces
-        if [ ! -e "$videos" ]; then
-            rm -rf "$videos.part" && mkdir -p "$videos.part"
-            for number in "${!found[@]}"; do
-                ffmpeg -nostdin -v error -y -i "${found[$number]}" -an -vf scale=-2:128 -c:v libx264 \
-                    -force_key_frames "expr:gte(t,n_forced*2)" -f segment -segment_time 2 -reset_timestamps 1 \
-                    "$videos.part/${number}_%05d.mp4"
-            done
-            mv "$videos.part" "$videos"
-        fi
+    { [ -e "$out/footage.done" ] && [ -e "$still" ]; } || "${footage[@]}"
+    touch "$out/footage.done"
+elif [ -z "$still" ]; then
+    still=$out/still.png
+    while IFS= read -r file && [ ! -e "$still" ]; do
+        ffmpeg -nostdin -v error -y -ss 1 -i "$file" -frames:v 1 "$still" 2>/dev/null || true
+    done < <(find "$videos" -type f | sort)
+    if [ ! -e "$still" ]; then
+        echo "demo: $videos: expected at least one video of more than a second, found none" >&2
+        exit 2
     fi
 fi
 
+# The clips that are worth learning from. Files that are no videos end as rows that say so: exit code 1.
+"$kinora" curate "$videos" --config configs/small_curate.toml --out "$out/lvd" || [ $? -eq 1 ]
+curated=$(date +%s)
+
 # First the autoencoder, then the denoiser in its latents.
-"$kinora" train configs/small_autoencoder.toml --data "$videos" --run "$out/runs/small_autoencoder"
-"$kinora" train configs/small_image_to_video.toml --data "$videos" --run "$out/runs/small_image_to_video"
+"$kinora" train configs/small_autoencoder.toml --data "$out/lvd" --run "$out/runs/small_autoencoder"
+"$kinora" train configs/small_image_to_video.toml --data "$out/lvd" --run "$out/runs/small_image_to_video"
 trained=$(date +%s)
 
 # The still becomes a video.
@@ -80,15 +70,17 @@ finished=$(date +%s)
     echo "| | |"
     echo "|---|---|"
     echo "| learned from | $videos |"
-    echo "| footage and training | $((trained - started)) s |"
+    echo "| footage and curation | $((curated - started)) s |"
+    echo "| training | $((trained - curated)) s |"
     echo "| everything after the build | $((finished - started)) s |"
     echo "| the still | $still |"
     echo "| the video | video.mp4, video.gif; large.gif to look at |"
     echo "| side by side | sheet.png |"
+    echo "| what was kept of the videos, what not, and why | lvd/report.html |"
     echo "| the loss | loss.png |"
     echo
     echo '```'
     "$kinora" inspect "$out/video.mp4"
     echo '```'
 } > "$out/summary.md"
-echo "demo: done in $((finished - started)) s; look at $out/large.gif, $out/sheet.png and $out/summary.md"
+echo "demo: done in $((finished - started)) s; look at $out/large.gif, $out/sheet.png, $out/lvd/report.html and $out/summary.md"

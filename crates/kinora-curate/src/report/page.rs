@@ -274,7 +274,7 @@ fn put_figure(out: &mut String, report: &Report<'_>, shown: &Shown, score: Optio
     let source = shown.source.rsplit('/').next().unwrap_or(&shown.source);
     let _ = write!(
         out,
-        "<figcaption><b>{}</b>{}{} <small title=\"{}\">· {}</small></figcaption></figure>",
+        "<figcaption><b>{}</b>{}{} <small title=\"{}\">{}</small></figcaption></figure>",
         escaped(&facts.join(" · ")),
         shown
             .caption
