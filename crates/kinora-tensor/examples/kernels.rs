@@ -66,6 +66,9 @@ fn median_secs(work: &Work) -> Result<f64> {
 fn cases() -> Vec<Case> {
     let mut cases = vec![
         linear(2048, 2048, 2048, false),
+        linear(257, 1280, 1280, false),
+        linear(257, 1280, 5120, false),
+        linear(257, 5120, 1280, false),
         linear(5760, 320, 2560, false),
         linear(5760, 320, 2560, true),
         linear(3072, 96, 96, true),
@@ -125,6 +128,20 @@ fn cases() -> Vec<Case> {
     ] {
         cases.push(group_norm(dims, backward));
     }
+    // [pictures, tokens, channels], heads: CLIP's, then the UNet's at three levels of 192×320.
+    for (extents, heads, backward) in [
+        ([1, 257, 1280], 16, false),
+        ([14, 960, 320], 5, false),
+        ([14, 240, 640], 10, false),
+        ([14, 60, 1280], 20, false),
+        ([1, 9216, 320], 5, false),
+        ([14, 240, 640], 10, true),
+    ] {
+        cases.push(attention(extents, heads, backward));
+    }
+    cases.push(elementwise("gelu", [257, 5120], ops::gelu));
+    cases.push(elementwise("geglu", [5760, 2560], ops::geglu));
+    cases.push(layer_norm([257, 1280], false));
     cases.push(layer_norm([5760, 320], false));
     cases.push(layer_norm([5760, 320], true));
     cases.push(upsample([2, 40, 72, 320]));
@@ -240,6 +257,39 @@ fn layer_norm(dims: [usize; 2], backward: bool) -> Case {
             };
             finish(ops::layer_norm(x, gamma, beta, 1e-5)?, backward)
         }),
+    }
+}
+
+fn attention(extents: [usize; 3], heads: usize, backward: bool) -> Case {
+    let [n, tokens, c] = extents;
+    let operands = tracked_if(
+        backward,
+        [1, 2, 3].map(|seed| numbers(extents, seed)).into(),
+    );
+    let passes = if backward { 3.5 } else { 1.0 };
+    Case {
+        name: format!(
+            "attention {extents:?}, {heads} heads {}",
+            direction(backward)
+        ),
+        operations: passes * 4.0 * (n * tokens * tokens * c) as f64,
+        bytes: 0.0,
+        work: Box::new(move || {
+            let [q, k, v] = &operands[..] else {
+                unreachable!("three operands")
+            };
+            finish(ops::attention(q, k, v, heads)?, backward)
+        }),
+    }
+}
+
+fn elementwise(name: &str, dims: [usize; 2], op: fn(&Tensor) -> Result<Tensor>) -> Case {
+    let x = numbers(dims, 1);
+    Case {
+        name: format!("{name} {dims:?}"),
+        operations: 0.0,
+        bytes: x.elements() as f64 * 8.0,
+        work: Box::new(move || op(&x)),
     }
 }
 

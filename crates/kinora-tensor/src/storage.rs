@@ -147,6 +147,14 @@ impl Values {
     }
 }
 
+/// The values of one array in the type they are stored in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stored<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    BF16(&'a [bf16]),
+}
+
 impl Drop for Values {
     fn drop(&mut self) {
         if let Values::F32(Buffer::Owned(values)) = self {

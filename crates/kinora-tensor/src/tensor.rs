@@ -1,7 +1,7 @@
 //! The array itself.
 
 use crate::grad::Derivative;
-use crate::storage::{self, Buffer, Mapped, Values};
+use crate::storage::{self, Buffer, Mapped, Stored, Values};
 use crate::{DType, Device, Error, Gradients, Result, Shape, grad};
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt as _;
@@ -218,6 +218,15 @@ impl Tensor {
                 expected: DType::F32,
                 found: other.dtype(),
             }),
+        }
+    }
+
+    /// The values in the type they are stored in, in place.
+    pub(crate) fn stored(&self) -> Stored<'_> {
+        match &*self.node.values {
+            Values::F32(values) => Stored::F32(values),
+            Values::F16(values) => Stored::F16(values),
+            Values::BF16(values) => Stored::BF16(values),
         }
     }
 

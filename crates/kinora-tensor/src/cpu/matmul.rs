@@ -1,25 +1,34 @@
 //! Matrix multiplication over the `gemm` kernels.
 
+pub(crate) use super::product::Start;
+use super::product::{Along, Widen, product};
 use gemm_common::Parallelism;
 
 /// A matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy)]
-pub(crate) struct MatRef<'a> {
-    pub data: &'a [f32],
+pub(crate) struct MatRef<'a, T = f32> {
+    pub data: &'a [T],
     pub rows: usize,
     pub cols: usize,
     pub row_stride: usize,
     pub col_stride: usize,
 }
 
-impl<'a> MatRef<'a> {
+impl<T> Clone for MatRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for MatRef<'_, T> {}
+
+impl<'a, T> MatRef<'a, T> {
     /// A dense row-major matrix.
-    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
     /// Rows of `cols` neighbours, `row_stride` apart.
-    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         MatRef {
             data,
             rows,
@@ -72,14 +81,17 @@ pub(crate) fn matmul(
     cores: Cores,
 ) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert_eq!(k, b.rows, "inner extents {k} and {} differ", b.rows);
-    assert!(out_stride >= n || m <= 1, "rows of the result overlap");
-    assert!(a.reach() <= a.data.len(), "left operand outside its slice");
-    assert!(b.reach() <= b.data.len(), "right operand outside its slice");
-    assert!(
-        reach(m, n, out_stride, 1) <= out.len(),
-        "result outside its slice"
-    );
+    // Below about a hundred microseconds of work the hand-over costs more than it brings.
+    let shared = cores == Cores::All && m * n * k > 1 << 18;
+    if shared && Along::cheaper(&a, &b).strips_are_cheap(&a, &b) {
+        let start = if accumulate {
+            Start::Result
+        } else {
+            Start::Zero
+        };
+        return matmul_from(out, out_stride, a, b, start);
+    }
+    check(out, out_stride, &a, &b);
     if m == 0 || n == 0 {
         return;
     }
@@ -89,14 +101,9 @@ pub(crate) fn matmul(
         }
         return;
     }
-    let parallelism = match cores {
-        // Below about a hundred microseconds of work the hand-over costs more than it brings.
-        Cores::All if m * n * k > 1 << 18 => Parallelism::Rayon(0),
-        _ => Parallelism::None,
-    };
     let kernel = gemm_f32::gemm::f32::get_gemm_fn();
     // The kernel writes columns, so the transposed product is asked for: outᵀ = bᵀ · aᵀ.
-    // SAFETY: the three assertions above bound every element the strides can reach, `out` is a
+    // SAFETY: `check` bounds every element the strides can reach, `out` is a
     // unique borrow, and its rows do not overlap.
     #[allow(unsafe_code)]
     unsafe {
@@ -119,9 +126,50 @@ pub(crate) fn matmul(
             false,
             false,
             false,
-            parallelism,
+            if shared {
+                Parallelism::Rayon(0)
+            } else {
+                Parallelism::None
+            },
         );
     }
+}
+
+/// `out = start + a · b` on all cores, `b` being stored in any type; `out` has rows `out_stride` apart.
+pub(crate) fn matmul_from<T: Widen>(
+    out: &mut [f32],
+    out_stride: usize,
+    a: MatRef<'_>,
+    b: MatRef<'_, T>,
+    start: Start<'_>,
+) {
+    check(out, out_stride, &a, &b);
+    if a.rows == 0 || b.cols == 0 {
+        return;
+    }
+    if a.cols == 0 {
+        for row in out.chunks_mut(out_stride).take(a.rows) {
+            match start {
+                Start::Zero => row[..b.cols].fill(0.0),
+                Start::Result => {}
+                Start::Row(values) => row[..b.cols].copy_from_slice(values),
+            }
+        }
+        return;
+    }
+    product(out, out_stride, a, b, start, Along::cheaper(&a, &b));
+}
+
+fn check<T>(out: &[f32], out_stride: usize, a: &MatRef<'_>, b: &MatRef<'_, T>) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert_eq!(k, b.rows, "inner extents {k} and {} differ", b.rows);
+    assert!(out_stride >= n || m <= 1, "rows of the result overlap");
+    assert!(a.reach() <= a.data.len(), "left operand outside its slice");
+    assert!(b.reach() <= b.data.len(), "right operand outside its slice");
+    assert!(
+        reach(m, n, out_stride, 1) <= out.len(),
+        "result outside its slice"
+    );
 }
 
 #[cfg(test)]
@@ -161,6 +209,8 @@ mod tests {
             (129, 64, 65),
             (1, 300, 40),
             (70, 1, 9),
+            (257, 1030, 70),
+            (50, 517, 331),
         ] {
             let (x, y) = (numbers(m * k, 1), numbers(k * n, 2));
             let a = [MatRef::new(&x, m, k), MatRef::new(&x, k, m).t()];

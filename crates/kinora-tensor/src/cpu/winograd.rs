@@ -14,6 +14,7 @@ mod rule;
 mod tiles;
 mod weight;
 
+use crate::cpu::shared::Shared;
 use crate::storage;
 use micro::{CHANNELS, TILES};
 use pulp::{Arch, Simd};
@@ -148,7 +149,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         let blocks = groups.div_ceil(per_block.max(4));
         let per_block = groups.div_ceil(blocks);
         let mut points = storage::scratch(Plan::new(R * POINTS, per_block, self.from).len());
-        let out = Shared(out.as_mut_ptr());
+        let out = Shared::new(out);
         for first in (0..groups).step_by(per_block) {
             let plan = Plan::new(R * POINTS, per_block.min(groups - first), self.from);
             self.block(plan, first, &mut points, &out);
@@ -157,10 +158,9 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
     }
 
     /// The groups of tiles `first ..`, from pixels to places.
-    fn block(&self, plan: Plan, first: usize, points: &mut [f32], out: &Shared) {
+    fn block(&self, plan: Plan, first: usize, points: &mut [f32], out: &Shared<'_>) {
         assert!(points.len() >= plan.len());
-        let shared = Shared(points.as_mut_ptr());
-        let shared = &shared;
+        let shared = &Shared::new(&mut *points);
         (0..plan.groups).into_par_iter().for_each(|group| {
             Arch::new().dispatch(tiles::ToPoints {
                 job: self,
@@ -246,13 +246,6 @@ fn odd_lines(len: usize) -> usize {
     const LINE: usize = 16;
     len.div_ceil(LINE) / 2 * 2 * LINE + LINE
 }
-
-/// An array written by tasks that each own some of its elements, though not a stretch of it.
-struct Shared(*mut f32);
-#[allow(unsafe_code)] // Tasks write disjoint elements.
-// SAFETY: `ToPoints` writes only its own group of tiles, `Pass` only its own channels of the places of
-// its own groups, and no two tasks that run at once share those.
-unsafe impl Sync for Shared {}
 
 /// A vector, zero beyond the end of `values`.
 #[inline(always)]

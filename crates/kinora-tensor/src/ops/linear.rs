@@ -1,7 +1,9 @@
 //! The linear layer, and the 1×1 convolution, which is the same thing when channels come last.
 
-use crate::cpu::matmul::{Cores, MatRef, matmul};
-use crate::{DType, Error, Result, Tensor, storage};
+use crate::cpu::matmul::{Cores, MatRef, Start, matmul, matmul_from};
+use crate::cpu::product::Widen;
+use crate::storage::{self, Stored};
+use crate::{DType, Error, Result, Tensor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -16,18 +18,9 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (i, o) = check(x, w, b)?;
     let rows = x.elements() / i.max(1);
     let mut y = storage::scratch(rows * o);
-    let accumulate = b.is_some();
-    if let Some(b) = b {
-        fill_rows(&mut y, &wide(b));
-    }
-    matmul(
-        &mut y,
-        o,
-        MatRef::new(x.as_f32()?, rows, i),
-        MatRef::new(&wide(w), o, i).t(),
-        accumulate,
-        Cores::All,
-    );
+    let bias = b.map(wide);
+    let start = bias.as_deref().map_or(Start::Zero, Start::Row);
+    times_weight(&mut y, MatRef::new(x.as_f32()?, rows, i), w, true, start);
 
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("checked") = o;
@@ -38,14 +31,8 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         let dy_values = dy.as_f32()?;
         let dx = if wanted[0] {
             let mut dx = storage::scratch(rows * i);
-            matmul(
-                &mut dx,
-                i,
-                MatRef::new(dy_values, rows, o),
-                MatRef::new(&wide(&w_kept), o, i),
-                false,
-                Cores::All,
-            );
+            let dy = MatRef::new(dy_values, rows, o);
+            times_weight(&mut dx, dy, &w_kept, false, Start::Zero);
             Some(Tensor::from_vec(dx, x_kept.shape())?)
         } else {
             None
@@ -75,6 +62,26 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         }
         Ok(parts)
     }))
+}
+
+/// `out = start + x · w`, or `x · wᵀ` where `transposed`: the weight is read in its own type.
+fn times_weight(out: &mut [f32], x: MatRef<'_>, w: &Tensor, transposed: bool, start: Start<'_>) {
+    fn times<T: Widen>(
+        out: &mut [f32],
+        x: MatRef<'_>,
+        w: MatRef<'_, T>,
+        transposed: bool,
+        start: Start<'_>,
+    ) {
+        let w = if transposed { w.t() } else { w };
+        matmul_from(out, w.cols, x, w, start);
+    }
+    let (o, i) = (w.dims()[0], w.dims()[1]);
+    match w.stored() {
+        Stored::F32(w) => times(out, x, MatRef::new(w, o, i), transposed, start),
+        Stored::F16(w) => times(out, x, MatRef::new(w, o, i), transposed, start),
+        Stored::BF16(w) => times(out, x, MatRef::new(w, o, i), transposed, start),
+    }
 }
 
 fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {

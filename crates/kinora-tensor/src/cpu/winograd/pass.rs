@@ -3,7 +3,8 @@
 use super::micro::{CHANNELS, TILES, multiply, panel_vectors};
 use super::rule::{POINTS, RESULTS, TAPS, along_both, points_to_results};
 use super::weight::row_to_points;
-use super::{Plan, Shared, Winograd, load, odd_lines, store};
+use super::{Plan, Winograd, load, odd_lines, store};
+use crate::cpu::shared::Shared;
 use crate::storage;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -18,7 +19,7 @@ pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize>
     pub points: &'a [f32],
     /// At most `CHANNELS` channels out.
     pub channels: Range<usize>,
-    pub out: &'a Shared,
+    pub out: &'a Shared<'a>,
 }
 
 impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_, R, RT, RR> {
@@ -145,10 +146,9 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
             for k in 0..RESULTS {
                 if let Some(at) = grid.to.at(row + r, column + k) {
                     let at = (outer * grid.to.len() + at) * to + first;
-                    // SAFETY: the place lies in the grid, for which `run` checked the length of the
-                    // result, and the channels are below `to`; no other task writes them.
+                    // SAFETY: no other task writes these channels of this place.
                     #[allow(unsafe_code)]
-                    let out = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), lanes) };
+                    let out = unsafe { self.out.slice(at, lanes) };
                     store(simd, out, simd.add_f32s(results[r][k], bias));
                 }
             }

@@ -2,7 +2,8 @@
 
 use super::micro::TILES;
 use super::rule::{POINTS, along_both, pixels_to_points};
-use super::{Plan, Shared, Winograd, load, store};
+use super::{Plan, Winograd, load, store};
+use crate::cpu::shared::Shared;
 use pulp::{Simd, WithSimd};
 
 /// Takes the pixels of one group of tiles to the points.
@@ -13,7 +14,7 @@ pub(super) struct ToPoints<'a, 'b, const R: usize, const RT: usize, const RR: us
     pub first: usize,
     pub group: usize,
     /// At least `plan.len()` values.
-    pub points: &'a Shared,
+    pub points: &'a Shared<'a>,
 }
 
 /// For each pixel a tile looks at, its channels; none outside the grid.
@@ -78,10 +79,9 @@ impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, R
             );
             for (point, value) in points.as_flattened().iter().enumerate() {
                 let at = self.plan.at(start, point, self.group, t) + done;
-                // SAFETY: `at` lies in this group's part of the block, which holds `plan.len()`
-                // values, and no other task writes there.
+                // SAFETY: no other task writes this group's part of the block.
                 #[allow(unsafe_code)]
-                let out = unsafe { std::slice::from_raw_parts_mut(self.points.0.add(at), lanes) };
+                let out = unsafe { self.points.slice(at, lanes) };
                 store(simd, out, *value);
             }
         }

@@ -1,0 +1,243 @@
+//! Products of large matrices, on all cores.
+//!
+//! One operand is the *vector* operand: its panels of neighbouring lines fill vector registers. The
+//! other is read in strips of a few lines, one number at a time. A tile of sums (panel × strip) stays in
+//! registers for a stretch of the inner extent; the panel comes from the second-level cache, the strip
+//! from the first. Panels are packed once and shared; strips are copied (and widened, where they are of
+//! 16 bits) as they are met, so that a weight is never held a second time.
+
+mod block;
+mod pack;
+mod tile;
+
+use super::matmul::MatRef;
+use super::shared::Shared;
+use crate::storage;
+use block::Block;
+pub(crate) use pack::Widen;
+use pack::{pack_panel, take_line};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The inner extent is worked off in stretches of this many terms: a strip of them stays in the
+/// first-level cache.
+const TERMS: usize = 512;
+/// Panels that a task goes through for each strip hold about this many values: most of a second-level
+/// cache.
+const BLOCK_VALUES: usize = 192 << 10;
+/// Sums that wait for the next stretch of the inner extent are at most about so many.
+const SUMS_VALUES: usize = 64 << 10;
+/// A task has about this many multiply-adds, or hands out more than it computes.
+const TASK_WORK: usize = 4 << 20;
+
+/// Panels start on a cache line: vectors across two of them come at half the rate.
+const ALIGNMENT: usize = 16;
+
+/// Where in `values` the first cache line begins.
+fn aligned(values: &[f32]) -> usize {
+    values.as_ptr().align_offset(ALIGNMENT * size_of::<f32>())
+}
+
+/// What the sums are added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What the result holds.
+    Result,
+    /// One value for each column.
+    Row(&'a [f32]),
+}
+
+/// Which operand fills the vectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Along {
+    /// The left one: vectors run down the result's columns.
+    Rows,
+    /// The right one: vectors run along the result's rows.
+    Columns,
+}
+
+impl Along {
+    /// The operand that costs less to pack. Where the inner extent is its faster one, packing transposes,
+    /// which takes some three times as long.
+    pub(crate) fn cheaper<T>(a: &MatRef<'_>, b: &MatRef<'_, T>) -> Along {
+        let rows = a.rows * if a.row_stride == 1 { 1 } else { 3 };
+        let columns = b.cols * if b.col_stride == 1 { 1 } else { 3 };
+        // A tile of sums along the rows is turned on its way out.
+        if rows + a.rows / 8 < columns {
+            Along::Rows
+        } else {
+            Along::Columns
+        }
+    }
+
+    /// Whether the inner extent is the faster one of the operand that is read in strips; where it is
+    /// not, as in the gradient of a weight, strips are dear.
+    pub(crate) fn strips_are_cheap<T>(self, a: &MatRef<'_>, b: &MatRef<'_, T>) -> bool {
+        match self {
+            Along::Rows => b.row_stride == 1,
+            Along::Columns => a.col_stride == 1,
+        }
+    }
+}
+
+/// `out = start + a · b`, rows of `out` being `stride` apart. The caller has checked that every operand
+/// lies within its slice, and that rows of `out` do not overlap.
+pub(crate) fn product<T: Widen>(
+    out: &mut [f32],
+    stride: usize,
+    a: MatRef<'_>,
+    b: MatRef<'_, T>,
+    start: Start<'_>,
+    along: Along,
+) {
+    Arch::new().dispatch(Product {
+        out: Shared::new(out),
+        stride,
+        a,
+        b,
+        start,
+        along,
+    });
+}
+
+struct Product<'a, T> {
+    out: Shared<'a>,
+    stride: usize,
+    a: MatRef<'a>,
+    b: MatRef<'a, T>,
+    start: Start<'a>,
+    along: Along,
+}
+
+impl<T: Widen> WithSimd for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.along {
+            Along::Rows => Job::new(simd, &self, self.a, self.b.t()).run(),
+            Along::Columns => Job::new(simd, &self, self.b.t(), self.a).run(),
+        }
+    }
+}
+
+/// The product as lines of the vector operand against lines of the other, both `[lines, terms]`.
+struct Job<'j, 'a, S, V, W> {
+    simd: S,
+    vector: MatRef<'a, V>,
+    other: MatRef<'a, W>,
+    out: &'j Shared<'a>,
+    /// Elements of the result between neighbouring lines of the vector operand, and of the other.
+    strides: (usize, usize),
+    start: Start<'a>,
+    along: Along,
+    /// Lines of a panel; the last may have fewer vectors of them.
+    width: usize,
+    /// Lines that lie in panels. The few beyond the last whole vector are met one by one.
+    whole: usize,
+}
+
+impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
+    fn new<T>(
+        simd: S,
+        product: &'j Product<'a, T>,
+        vector: MatRef<'a, V>,
+        other: MatRef<'a, W>,
+    ) -> Self {
+        let beyond = vector.rows % S::F32_LANES;
+        let whole = if beyond <= S::F32_LANES / 2 {
+            vector.rows - beyond
+        } else {
+            vector.rows
+        };
+        Job {
+            simd,
+            vector,
+            other,
+            out: &product.out,
+            strides: match product.along {
+                Along::Rows => (product.stride, 1),
+                Along::Columns => (1, product.stride),
+            },
+            start: product.start,
+            along: product.along,
+            width: tile::most_vectors::<S>() * S::F32_LANES,
+            whole,
+        }
+    }
+
+    fn run(&self) {
+        let terms = self.vector.cols;
+        let stretch = terms.div_ceil(terms.div_ceil(TERMS));
+        let (panels, loose) = self.packed();
+        let strip_lines = tile::strip_lines::<S>();
+        let strips = self.other.rows.div_ceil(strip_lines);
+        let count = self.whole.div_ceil(self.width).max(1);
+        let block = (BLOCK_VALUES / (self.width * stretch)).clamp(1, count);
+        let blocks = count.div_ceil(block);
+        let strip_values = block * self.width * strip_lines;
+        let wanted = (8 * rayon::current_num_threads()).div_ceil(blocks);
+        let group = strips
+            .div_ceil(wanted)
+            .min(SUMS_VALUES / strip_values)
+            .max(TASK_WORK.div_ceil(strip_values * terms))
+            .min(strips);
+        (0..blocks * strips.div_ceil(group))
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|task| {
+                let (block_number, first_strip) = (task % blocks, task / blocks * group);
+                let first = block_number * block * self.width;
+                self.simd.vectorize(Block {
+                    job: self,
+                    panels: &panels[aligned(&panels)..],
+                    loose: if block_number == 0 { &loose } else { &[] },
+                    lines: first..(first + block * self.width).min(self.whole),
+                    strips: first_strip..(first_strip + group).min(strips),
+                    stretch,
+                });
+            });
+        storage::recycle(panels);
+        storage::recycle(loose);
+    }
+
+    /// The panels of the vector operand, one after the other, and the lines beyond them.
+    fn packed(&self) -> (Vec<f32>, Vec<f32>) {
+        let (lines, terms) = (self.vector.rows, self.vector.cols);
+        let padded = self.whole.next_multiple_of(S::F32_LANES);
+        let mut panels = storage::scratch(padded * terms + ALIGNMENT);
+        let from = aligned(&panels);
+        panels[from..][..padded * terms]
+            .par_chunks_mut(self.width * terms)
+            .enumerate()
+            .for_each(|(panel, packed)| {
+                let first = panel * self.width;
+                let lines = first..(first + self.width).min(self.whole);
+                let width = packed.len() / terms;
+                self.simd
+                    .vectorize(PackPanel(packed, self.vector, lines, width));
+            });
+        let mut loose = storage::scratch((lines - self.whole) * terms);
+        for (line, out) in (self.whole..lines).zip(loose.chunks_exact_mut(terms)) {
+            take_line(self.vector, line, 0..terms, out);
+        }
+        (panels, loose)
+    }
+}
+
+struct PackPanel<'a, T>(&'a mut [f32], MatRef<'a, T>, Range<usize>, usize);
+
+impl<T: Widen> WithSimd for PackPanel<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        pack_panel(self.0, self.1, self.2, self.3);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! A task: some lines of one operand against some strips of the other.
+
+use super::pack::{Ahead, Strip, Widen};
+use super::tile::{self, MOST_LINES, MOST_WIDTH, Sums};
+use super::{Along, Job, Start};
+use crate::storage;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// Some lines of the vector operand against some strips of the other.
+pub(super) struct Block<'j, 'a, S, V, W> {
+    pub job: &'j Job<'j, 'a, S, V, W>,
+    pub panels: &'j [f32],
+    pub loose: &'j [f32],
+    pub lines: Range<usize>,
+    pub strips: Range<usize>,
+    /// Terms of the inner extent at a time.
+    pub stretch: usize,
+}
+
+impl<S: Simd, V: Widen, W: Widen> WithSimd for Block<'_, '_, S, V, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<R: Simd>(self, simd: R) {
+        if tile::strip_lines::<R>() == 8 {
+            self.run::<R, 8>(simd);
+        } else {
+            self.run::<R, 6>(simd);
+        }
+    }
+}
+
+impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
+    #[inline(always)]
+    fn run<R: Simd, const J: usize>(&self, simd: R) {
+        let (job, all) = (self.job, self.job.vector.cols);
+        let others = |strip: usize| strip * J..(strip * J + J).min(job.other.rows);
+        let (mut strip, width) = (Strip::<J>::new(), job.width);
+        let panels = self.lines.len().div_ceil(width);
+        // Where the inner extent has several stretches, sums wait here from one to the next.
+        let waiting = if all > self.stretch {
+            self.strips.len() * panels * J * width
+        } else {
+            0
+        };
+        let mut waiting = storage::scratch(waiting);
+        for first in (0..all).step_by(self.stretch) {
+            let terms = first..(first + self.stretch).min(all);
+            for (n, number) in self.strips.clone().enumerate() {
+                let next = others((number + 1).min(self.strips.end - 1));
+                let mut ahead = Ahead::new(job.other, next, terms.clone());
+                let strip = strip.take(job.other, others(number), terms.clone());
+                for panel in 0..panels {
+                    ahead.fetch_share(panels);
+                    let first = self.lines.start + panel * width;
+                    let tile = Tile {
+                        lines: first..(first + width).min(self.lines.end),
+                        others: others(number),
+                        terms: terms.clone(),
+                    };
+                    let at = (n * panels + panel) * J * width;
+                    let waiting = waiting.get_mut(at..at + J * width);
+                    match tile.lines.len().div_ceil(R::F32_LANES) {
+                        1 => self.tile::<R, 1, J>(simd, &strip, tile, waiting),
+                        2 => self.tile::<R, 2, J>(simd, &strip, tile, waiting),
+                        _ => self.tile::<R, 3, J>(simd, &strip, tile, waiting),
+                    }
+                }
+                self.loose_lines::<R, J>(simd, &strip, others(number), terms.clone());
+            }
+        }
+        storage::recycle(waiting);
+    }
+
+    /// One tile of the result, over one stretch of the inner extent.
+    #[inline(always)]
+    fn tile<R: Simd, const N: usize, const J: usize>(
+        &self,
+        simd: R,
+        strip: &[&[f32]; J],
+        tile: Tile,
+        waiting: Option<&mut [f32]>,
+    ) {
+        let (job, all, width) = (self.job, self.job.vector.cols, N * R::F32_LANES);
+        let at = tile.lines.start * all + tile.terms.start * width;
+        let panel = &self.panels[at..][..tile.terms.len() * width];
+        let mut sums: Sums<J> = [[0.0; MOST_WIDTH]; J];
+        tile::multiply::<R, N, J>(simd, panel, strip, &mut sums);
+        if let Some(waiting) = waiting {
+            let waiting = waiting.chunks_exact_mut(width);
+            let (first, last) = (tile.terms.start == 0, tile.terms.end == all);
+            for (sums, waiting) in sums.iter_mut().zip(waiting) {
+                if !first {
+                    sums.iter_mut()
+                        .zip(&*waiting)
+                        .for_each(|(sum, before)| *sum += before);
+                }
+                if !last {
+                    waiting.copy_from_slice(&sums[..width]);
+                }
+            }
+            if !last {
+                return;
+            }
+        }
+        match job.along {
+            Along::Columns => {
+                for (line, sums) in tile.others.zip(&sums) {
+                    let at = line * job.strides.1 + tile.lines.start;
+                    let out = self.out(at, tile.lines.len());
+                    tile::put(out, sums, job.start, tile.lines.start);
+                }
+            }
+            // Vectors run down the columns of the result: they are turned on their way there.
+            Along::Rows => {
+                let mut turned = [[0.0; MOST_LINES]; MOST_WIDTH];
+                for (j, sums) in sums.iter().enumerate() {
+                    for (turned, sum) in turned[..width].iter_mut().zip(sums) {
+                        turned[j] = *sum;
+                    }
+                }
+                for (line, sums) in tile.lines.zip(&turned) {
+                    let at = line * job.strides.0 + tile.others.start;
+                    let out = self.out(at, tile.others.len());
+                    tile::put(out, sums, job.start, tile.others.start);
+                }
+            }
+        }
+    }
+
+    /// The lines beyond the panels, against the same strip.
+    #[inline(always)]
+    fn loose_lines<R: Simd, const J: usize>(
+        &self,
+        simd: R,
+        strip: &[&[f32]; J],
+        others: Range<usize>,
+        terms: Range<usize>,
+    ) {
+        let job = self.job;
+        for (n, values) in self.loose.chunks_exact(job.vector.cols).enumerate() {
+            let line = job.whole + n;
+            for (j, other) in others.clone().enumerate() {
+                let sum = tile::dot(simd, &values[terms.clone()], strip[j]);
+                let out = self.out(line * job.strides.0 + other * job.strides.1, 1);
+                let (start, column) = match job.along {
+                    _ if terms.start > 0 => (Start::Result, 0),
+                    Along::Columns => (job.start, line),
+                    Along::Rows => (job.start, other),
+                };
+                tile::put(out, &[sum], start, column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    fn out(&self, at: usize, len: usize) -> &mut [f32] {
+        // SAFETY: no other task has these lines and these strips, and this one holds one stretch of
+        // them at a time.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.job.out.slice(at, len)
+        }
+    }
+}
+
+/// Where a tile lies: lines of both operands, and terms of the inner extent.
+struct Tile {
+    lines: Range<usize>,
+    others: Range<usize>,
+    terms: Range<usize>,
+}

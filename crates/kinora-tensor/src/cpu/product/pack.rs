@@ -1,0 +1,226 @@
+//! Operands, laid out as the innermost loop reads them.
+
+use super::TERMS;
+use crate::cpu::matmul::MatRef;
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+use std::ops::Range;
+
+/// A stored value that becomes an f32 exactly.
+pub(crate) trait Widen: Copy + Send + Sync {
+    /// One value.
+    fn wide(self) -> f32;
+    /// Neighbouring values.
+    fn widen(values: &[Self], out: &mut [f32]);
+    /// The values themselves, where they are f32 already.
+    #[inline(always)]
+    fn as_wide(values: &[Self]) -> Option<&[f32]> {
+        let _ = values;
+        None
+    }
+}
+
+impl Widen for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn widen(values: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(values);
+    }
+
+    #[inline(always)]
+    fn as_wide(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
+    }
+}
+
+impl Widen for f16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn widen(values: &[f16], out: &mut [f32]) {
+        values.convert_to_f32_slice(out);
+    }
+}
+
+impl Widen for bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn widen(values: &[bf16], out: &mut [f32]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value.wide();
+        }
+    }
+}
+
+/// Room for the terms of a line of a strip, and a cache line more: lines a power of two apart would
+/// fall on the same places of the cache.
+const PITCH: usize = TERMS + 16;
+
+/// Room for some lines of an operand over one stretch of the inner extent.
+#[repr(align(64))]
+pub(super) struct Strip<const J: usize>([[f32; PITCH]; J]);
+
+impl<const J: usize> Strip<J> {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Strip([[0.0; PITCH]; J])
+    }
+
+    /// `lines` of `from` over `terms`, in place where they lie there as f32; lines beyond the last are
+    /// zero.
+    #[inline(always)]
+    pub fn take<'a, T: Widen>(
+        &'a mut self,
+        from: MatRef<'a, T>,
+        lines: Range<usize>,
+        terms: Range<usize>,
+    ) -> [&'a [f32]; J] {
+        const ZERO: &[f32] = &[0.0; TERMS];
+        let (first, count, len) = (lines.start, lines.len(), terms.len());
+        if let (Some(values), 1) = (T::as_wide(from.data), from.col_stride) {
+            let at = |j: usize| (first + j) * from.row_stride + terms.start;
+            return std::array::from_fn(|j| {
+                if j < count {
+                    &values[at(j)..][..len]
+                } else {
+                    &ZERO[..len]
+                }
+            });
+        }
+        if from.row_stride == 1 && from.col_stride != 1 {
+            for (k, term) in terms.enumerate() {
+                let values = &from.data[first + term * from.col_stride..][..count];
+                for (line, value) in self.0.iter_mut().zip(values) {
+                    line[k] = value.wide();
+                }
+            }
+        } else {
+            for (j, line) in self.0[..count].iter_mut().enumerate() {
+                take_line(from, first + j, terms.clone(), &mut line[..len]);
+            }
+        }
+        self.0[count..]
+            .iter_mut()
+            .for_each(|line| line[..len].fill(0.0));
+        std::array::from_fn(|j| &self.0[j][..len])
+    }
+}
+
+/// Copies one line of `from` over `terms`.
+#[inline(always)]
+pub(super) fn take_line<T: Widen>(
+    from: MatRef<'_, T>,
+    line: usize,
+    terms: Range<usize>,
+    out: &mut [f32],
+) {
+    let at = line * from.row_stride + terms.start * from.col_stride;
+    if from.col_stride == 1 {
+        return T::widen(&from.data[at..][..terms.len()], out);
+    }
+    let values = from.data[at..].iter().step_by(from.col_stride);
+    out.iter_mut()
+        .zip(values)
+        .for_each(|(out, value)| *out = value.wide());
+}
+
+/// Asks for the lines of the next strip, part by part, while this one is worked on: they come from far
+/// away, and in stretches too short for the processor to see where they lead.
+pub(super) struct Ahead<'a, T> {
+    from: MatRef<'a, T>,
+    lines: Range<usize>,
+    terms: Range<usize>,
+    asked: usize,
+}
+
+impl<'a, T> Ahead<'a, T> {
+    pub fn new(from: MatRef<'a, T>, lines: Range<usize>, terms: Range<usize>) -> Self {
+        Ahead {
+            from,
+            lines,
+            terms,
+            asked: 0,
+        }
+    }
+
+    /// Asks for one of `parts` shares.
+    #[inline(always)]
+    pub fn fetch_share(&mut self, parts: usize) {
+        const LINE_BYTES: usize = 64;
+        if self.from.col_stride != 1 {
+            return;
+        }
+        let step = LINE_BYTES / size_of::<T>();
+        let each = self.terms.len().div_ceil(step);
+        let all = each * self.lines.len();
+        let until = (self.asked + all.div_ceil(parts)).min(all);
+        for n in self.asked..until {
+            let line = self.lines.start + n / each;
+            let at = line * self.from.row_stride + self.terms.start + n % each * step;
+            if let Some(value) = self.from.data.get(at) {
+                fetch(value);
+            }
+        }
+        self.asked = until;
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+fn fetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing and cannot fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+/// Lays `lines` of `from` out as `[term][width]`; lines beyond the last are zero.
+pub(super) fn pack_panel<T: Widen>(
+    packed: &mut [f32],
+    from: MatRef<'_, T>,
+    lines: Range<usize>,
+    width: usize,
+) {
+    let (first, count) = (lines.start, lines.len());
+    if from.row_stride == 1 {
+        for (term, out) in packed.chunks_exact_mut(width).enumerate() {
+            let at = first + term * from.col_stride;
+            T::widen(&from.data[at..][..count], &mut out[..count]);
+            out[count..].fill(0.0);
+        }
+        return;
+    }
+    // Blocks of terms that stay in the first-level cache while line after line is spread over them.
+    const BLOCK: usize = 64;
+    let mut wide = [0.0; BLOCK];
+    for (block, packed) in packed.chunks_mut(width * BLOCK).enumerate() {
+        let terms = packed.len() / width;
+        for place in 0..width {
+            let wide = &mut wide[..terms];
+            if place < count {
+                let start = block * BLOCK;
+                take_line(from, first + place, start..start + terms, wide);
+            } else {
+                wide.fill(0.0);
+            }
+            for (out, value) in packed.chunks_exact_mut(width).zip(&*wide) {
+                out[place] = *value;
+            }
+        }
+    }
+}
