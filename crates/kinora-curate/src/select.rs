@@ -7,8 +7,8 @@ use crate::filter::{FilterSummary, filter_table};
 use crate::report::{Report, StepCost, Tally, report_html};
 use crate::{Error, Result};
 use kinora_media::{
-    CaptionWeights, ClipRow, ReadOptions, Reader, Rgb8Image, ShardClip, ShardOptions, ShardSummary,
-    ShardWriter, SourceRow, TableReader, probe,
+    CaptionWeights, ClipRow, MotionLaw, ReadOptions, Reader, Rgb8Image, ShardClip, ShardOptions,
+    ShardSummary, ShardWriter, SourceRow, TableReader, probe,
 };
 use std::path::{Path, PathBuf};
 
@@ -67,6 +67,9 @@ fn shard(folder: &Path, options: &ShardOptions, weights: &CaptionWeights) -> Res
     clips.retain(|clip| clip.file.is_some());
     clips.sort_by(|a, b| a.clip_id.cmp(&b.clip_id));
     let mut writer = ShardWriter::create(&folder.join("shards"), options, weights)?;
+    if let Some(law) = MotionLaw::of_folder(folder)? {
+        writer.put_motion_law(&law)?;
+    }
     for row in &clips {
         let file = row
             .file

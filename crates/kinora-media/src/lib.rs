@@ -24,10 +24,11 @@ pub use crate::footage::{FootageOptions, Subject, render_footage, render_held_ou
 pub use crate::fps::Fps;
 pub use crate::image::{MAX_PIXELS, Rgb8Image, read_image};
 pub use crate::loader::{
-    CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
+    CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, ShardClips, SkippedFile, VideoFile,
+    VideoFolder,
 };
 pub use crate::metadata::{Metadata, read_metadata};
-pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw};
+pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw, MotionMeasure};
 pub use crate::shard::{
     CaptionWeights, SampleCaption, SampleDescription, ShardClip, ShardFolder, ShardOptions,
     ShardReader, ShardSample, ShardSummary, ShardWriter, caption_draw,

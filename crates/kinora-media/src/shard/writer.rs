@@ -6,6 +6,7 @@ use super::member::{self, END, NAME_MAX, SIZE_MAX, Summed, taken};
 use super::sample::SampleDescription;
 use crate::error::{Error, Result};
 use crate::image::ending_of;
+use crate::motion_law::MotionLaw;
 use crate::table::{ClipRow, IndexRow, TableWriter};
 use crate::unfinished::UnfinishedFolder;
 use serde::{Deserialize, Serialize};
@@ -109,8 +110,8 @@ struct OpenShard {
 }
 
 impl ShardWriter {
-    /// Begins a folder of shards that will be, or replace, `folder`; of an older folder only shards
-    /// and their index are replaced.
+    /// Begins a folder of shards that will be, or replace, `folder`; of an older folder only shards,
+    /// their index and their law of motion are replaced.
     ///
     /// # Errors
     /// When options or weights make no sense, or the folder holds other things.
@@ -133,6 +134,14 @@ impl ShardWriter {
             last_id: None,
             summary: ShardSummary::default(),
         })
+    }
+
+    /// Puts the law by which motion scores became buckets beside the clips.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_motion_law(&mut self, law: &MotionLaw) -> Result<()> {
+        law.write(self.folder.path())
     }
 
     /// Adds a clip. Clips come in ascending order of their ids: so the bytes do not depend on who
@@ -362,7 +371,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// Whether a file of this name is a shard or their index.
+/// Whether a file of this name is a shard, their index or their law of motion.
 fn is_ours(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -371,6 +380,7 @@ fn is_ours(name: &OsStr) -> bool {
         .strip_suffix(".tar")
         .and_then(|name| name.rsplit_once('-'));
     name == INDEX
+        || name == MotionLaw::FILE
         || number.is_some_and(|(_, number)| {
             number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
         })
