@@ -238,6 +238,8 @@ impl ImageToVideoTask {
             image_encoder: (self.image_encoder.config(), &self.image_encoder_params),
         };
         save_model(model, &whole, DType::F32)?;
+        // A motion bucket means what it meant in training.
+        clips.motion_law.write(model)?;
         self.write_sampling(&model.join("sampling.json"), clips)
     }
 

@@ -27,9 +27,18 @@ pub enum Event<'a> {
         /// Videos there are.
         of: usize,
     },
-    /// A file in the folder is left out.
+    /// The data are the clips of shards.
+    Shards {
+        /// Their folder.
+        folder: &'a Path,
+        /// How many there are.
+        shards: usize,
+        /// Clips in them that are trained on.
+        clips: usize,
+    },
+    /// A file in the folder, or a clip in the shards, is left out.
     Skipped {
-        /// The file.
+        /// The file; of a clip, the shard's path and the clip's name.
         path: &'a Path,
         /// Why, in words.
         reason: &'a str,
@@ -85,8 +94,8 @@ pub enum Outcome {
     Stopped(PathBuf),
 }
 
-/// Trains what `config` describes on the videos in `data`, in the folder `run`; a run found there
-/// goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
+/// Trains what `config` describes on the videos or the shards in `data`, in the folder `run`; a run
+/// found there goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
 ///
 /// # Errors
 /// When the configuration, the videos and what is in `run` do not fit each other, the loss or a
@@ -103,7 +112,14 @@ pub fn run(
     let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {
         progress(Event::Reading { done, of })
     })?;
-    for file in clips.skipped() {
+    if let Some(found) = &clips.shards {
+        progress(Event::Shards {
+            folder: &found.folder,
+            shards: found.shards,
+            clips: clips.trained_videos(),
+        });
+    }
+    for file in &clips.skipped {
         let (path, reason) = (file.path.as_path(), file.reason.as_str());
         progress(Event::Skipped { path, reason });
     }

@@ -1,4 +1,4 @@
-//! `kinora train`: a configuration and a folder of videos become a run.
+//! `kinora train`: a configuration and a folder of videos or of shards become a run.
 
 use crate::Outcome;
 use crate::args::TrainArgs;
@@ -75,6 +75,21 @@ impl<'a> Told<'a> {
     fn tell(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Reading { done, of } => self.at("read", done, of),
+            Event::Shards {
+                folder,
+                shards,
+                clips,
+            } => {
+                self.end_stage();
+                let of = if shards == 1 { "shard" } else { "shards" };
+                let on = if clips == 1 { "clip" } else { "clips" };
+                let text = format!(
+                    "training on {clips} {on} of {shards} {of} in {}",
+                    folder.display()
+                );
+                let fields = json!({ "path": named(folder), "shards": shards, "clips": clips });
+                self.reporter.tell("shards", &text, fields)
+            }
             Event::Skipped { path, reason } => {
                 self.end_stage();
                 let text = format!("left out: {}: {reason}", path.display());
