@@ -20,4 +20,4 @@ mod source;
 pub use cache::{CacheOptions, CachedVideo, ClipCache};
 pub use clips::{Clip, ClipIndex};
 pub use folder::{SkippedFile, VideoFile, VideoFolder};
-pub use shards::ShardClips;
+pub use shards::{ShardClips, clip_frames};

@@ -6,7 +6,7 @@ use kinora_media::{
     CacheOptions, CachedVideo, Clip as Place, ClipCache, MotionLaw, MotionMeasure, ShardClips,
     SkippedFile, VideoFolder,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 /// A stretch of a video without a cut.
@@ -20,15 +20,6 @@ pub struct Clip {
     pub motion_bucket: f32,
 }
 
-/// Shards that clips come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundShards {
-    /// Their folder.
-    pub folder: PathBuf,
-    /// How many there are.
-    pub shards: usize,
-}
-
 /// The clips of a folder of videos or of shards.
 #[derive(Debug)]
 pub struct Clips {
@@ -38,12 +29,14 @@ pub struct Clips {
     pub height: usize,
     /// Frames of a clip.
     pub frames: usize,
+    /// Most frames a second that were kept of a video.
+    pub max_fps: u32,
     /// What is trained on.
     pub training: Vec<Clip>,
     /// The first clip of each shot of the videos kept from training.
     pub held_out: Vec<Clip>,
     /// The shards they come from; none where they come from a folder of videos.
-    pub shards: Option<FoundShards>,
+    pub shards: Option<ShardClips>,
     /// What gave each clip its bucket: the law of the curated set, or one made of the motion of all
     /// clips that are trained on.
     pub motion_law: MotionLaw,
@@ -90,14 +83,14 @@ impl Clips {
                 ),
             ));
         }
-        Clips::cut(folder, cache, shards.as_ref(), data)
+        Clips::cut(folder, cache, shards, data)
     }
 
     /// Every clip of decoded videos.
     fn cut(
         folder: &Path,
         cache: ClipCache,
-        shards: Option<&ShardClips>,
+        shards: Option<ShardClips>,
         data: &Data,
     ) -> Result<Clips> {
         let first_held_out = cache.videos().len() - data.held_out;
@@ -131,13 +124,11 @@ impl Clips {
             width: data.width,
             height: data.height,
             frames: data.frames,
-            motion_law: law(&cache, shards, &training)?,
+            max_fps: data.max_fps,
+            motion_law: law(&cache, shards.as_ref(), &training)?,
             training,
             held_out,
-            shards: shards.map(|shards| FoundShards {
-                folder: shards.folder().to_path_buf(),
-                shards: shards.shards(),
-            }),
+            shards,
             skipped: cache.skipped().to_vec(),
             cache,
         };

@@ -43,6 +43,11 @@ pub enum Event<'a> {
         /// Why, in words.
         reason: &'a str,
     },
+    /// The shards hold latents that this model could be trained on.
+    Latents {
+        /// Why they are not taken and the frames are encoded here; none where they are taken.
+        refusal: Option<&'a str>,
+    },
     /// Frames are being encoded, once for the whole run.
     Encoding {
         /// Videos encoded.
@@ -114,8 +119,8 @@ pub fn run(
     })?;
     if let Some(found) = &clips.shards {
         progress(Event::Shards {
-            folder: &found.folder,
-            shards: found.shards,
+            folder: found.folder(),
+            shards: found.shards(),
             clips: clips.trained_videos(),
         });
     }
@@ -130,6 +135,10 @@ pub fn run(
     let mut now = checkpoint::start(config, run, &clips)?;
     let copy = run.join("config.toml");
     checkpoint::replace_text(&copy, &config.to_toml())?;
+    if let Some(taken) = now.task.take_latents(&clips) {
+        let refusal = taken.as_ref().err().map(String::as_str);
+        progress(Event::Latents { refusal });
+    }
     now.task
         .prepare(&clips, config.data.mirror, &mut |done, of| {
             progress(Event::Encoding { done, of })

@@ -96,6 +96,15 @@ impl<'a> Told<'a> {
                 let fields = json!({ "path": named(path), "reason": reason });
                 self.reporter.tell("skipped", &text, fields)
             }
+            Event::Latents { refusal } => {
+                self.end_stage();
+                let text = match refusal {
+                    None => "the latents in the shards are taken".to_owned(),
+                    Some(why) => format!("the latents in the shards are not taken: {why}"),
+                };
+                let fields = json!({ "taken": refusal.is_none(), "reason": refusal });
+                self.reporter.tell("latents", &text, fields)
+            }
             Event::Encoding { done, of } => self.at("encode", done, of),
             Event::Begins {
                 origin,
@@ -109,7 +118,7 @@ impl<'a> Told<'a> {
                 self.interrupt.wait_for_safe_points();
                 let origin = origin_in_words(origin);
                 let text = format!(
-                    "{origin}; {weights} values, {trained} trained, on {clips} clips; step {step} of {steps} done"
+                    "{origin}; {weights} values, {trained} trained, on {clips} stretches of video; step {step} of {steps} done"
                 );
                 let fields = json!({
                     "origin": origin, "step": step, "steps": steps,

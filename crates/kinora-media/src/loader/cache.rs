@@ -14,7 +14,7 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::unfinished::{UnfinishedFile, write_whole};
-use crate::video::{ReadOptions, Reader};
+use crate::video::{ReadOptions, Reader, VideoInfo};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -281,14 +281,13 @@ fn decode(
 ) -> Result<Record> {
     let opened = source.open(frames_path)?;
     let told = |failure: Error| failure.renamed(&opened.path, &source.name());
-    let fps = thinned(opened.fps, options.max_fps);
+    let reader = frames_of(&opened.path, &opened.info, opened.fps, options);
+    let (fps, reader) = reader.map_err(told)?;
     let (unfinished, file) = UnfinishedFile::create(frames_path)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let mut differences = Vec::new();
     let mut before = None;
-    let read_options = read_options(fps, options);
-    let reader = Reader::open_probed(&opened.path, opened.info.clone(), &read_options);
-    for frame in reader.map_err(told)? {
+    for frame in reader {
         let picture = frame.map_err(told)?.picture;
         take_room(room, 1, options)?;
         out.write_all(picture.data())
@@ -310,15 +309,23 @@ fn decode(
     })
 }
 
-fn read_options(fps: Fps, options: &CacheOptions) -> ReadOptions {
-    ReadOptions {
+/// The frames of a video as they go into the cache, with their rate.
+pub(super) fn frames_of(
+    path: &Path,
+    info: &VideoInfo,
+    fps: Fps,
+    options: &CacheOptions,
+) -> Result<(Fps, Reader)> {
+    let fps = thinned(fps, options.max_fps);
+    let read = ReadOptions {
         size: Some((options.width, options.height)),
         fps: Some(fps),
         // One decoder a core is running already.
         threads: 1,
         time_limit: Duration::from_secs(4 * 3600),
         ..ReadOptions::default()
-    }
+    };
+    Ok((fps, Reader::open_probed(path, info.clone(), &read)?))
 }
 
 /// The rate itself, or divided by the smallest whole number that brings it down to `most`.

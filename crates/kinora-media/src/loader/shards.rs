@@ -1,14 +1,17 @@
 //! The clips of shards, to be decoded.
 
+use super::cache::{CacheOptions, frames_of};
 use super::folder::SkippedFile;
 use super::source::{OpenSource, Source};
 use crate::error::{Error, Result};
 use crate::fps::Fps;
+use crate::latents::{ClipLatents, LatentRecipe};
 use crate::motion_law::MotionLaw;
 use crate::shard::{ShardFolder, ShardSample};
 use crate::table::IndexRow;
 use crate::unfinished::UnfinishedFile;
-use crate::video::probe;
+use crate::video::{Reader, probe};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ const SAME_LENGTH: (f64, f64) = (0.1, 2.0);
 pub struct ShardClips {
     shards: ShardFolder,
     used: Vec<usize>,
+    /// Places in the index, by what messages call the clips.
+    places: BTreeMap<PathBuf, usize>,
     skipped: Vec<SkippedFile>,
 }
 
@@ -49,9 +54,13 @@ impl ShardClips {
         let mut clips = ShardClips {
             shards,
             used: Vec::new(),
+            places: BTreeMap::new(),
             skipped: Vec::new(),
         };
         clips.choose()?;
+        let named = clips.sources();
+        let named = named.iter().map(Source::name).zip(clips.used.clone());
+        clips.places = named.collect();
         Ok(Some(clips))
     }
 
@@ -71,6 +80,30 @@ impl ShardClips {
     #[must_use]
     pub fn motion_law(&self) -> Option<&MotionLaw> {
         self.is_judged().then(|| self.shards.motion_law())?
+    }
+
+    /// How the latents in the shards were made; none where they have none.
+    #[must_use]
+    pub fn latent_recipe(&self) -> Option<&LatentRecipe> {
+        self.shards.latent_recipe()
+    }
+
+    /// The latents of the clip that is the source of a cached video; none where its shard has none.
+    ///
+    /// # Errors
+    /// When the shard is damaged there, or the member is no array of latents.
+    pub fn latents(&self, source: &Path) -> Result<Option<ClipLatents>> {
+        let row = self.places.get(source).map(|&at| &self.shards.index()[at]);
+        let Some(row) = row.filter(|row| row.latents.is_some()) else {
+            return Ok(None);
+        };
+        let sample = self.shards.read(row)?;
+        let bytes = sample.member(ClipLatents::ENDING).unwrap_or_default();
+        let latents = ClipLatents::from_npy(bytes);
+        latents.map(Some).map_err(|reason| {
+            let message = format!("its latents: {reason}; write the shards again");
+            Error::video(source, message)
+        })
     }
 
     /// Clips that cannot be used, with the reason.
@@ -156,21 +189,31 @@ impl ShardSource<'_> {
         }
         Ok(sample)
     }
+}
 
-    /// The rate that a file tells where that is about the one in the index, else the one in the index.
-    fn rate(&self, told: Option<Fps>) -> Result<Fps> {
-        let mean = self.row.fps;
-        if let Some(told) = told
-            && (told.as_f64() - mean).abs() <= SAME_RATE * mean
-        {
-            return Ok(told);
-        }
-        let refuse = || {
-            let message = format!("expected frames a second in the index, found {mean}");
-            Error::video(&self.name(), message)
-        };
-        mean.to_string().parse().map_err(|_| refuse())
+/// The frames of a clip's file, as [`ClipCache::build_from_shards`](super::ClipCache::build_from_shards)
+/// will have them when the clip is in a shard: `mean_fps` is its rate in the tables.
+///
+/// # Errors
+/// When it is not a video, or ffmpeg is not installed.
+pub fn clip_frames(media: &Path, mean_fps: f64, options: &CacheOptions) -> Result<Reader> {
+    let info = probe(media)?;
+    let fps = rate(media, mean_fps, info.fps)?;
+    Ok(frames_of(media, &info, fps, options)?.1)
+}
+
+/// The rate that a file tells where that is about the mean in the tables, else that mean.
+fn rate(clip: &Path, mean: f64, told: Option<Fps>) -> Result<Fps> {
+    if let Some(told) = told
+        && (told.as_f64() - mean).abs() <= SAME_RATE * mean
+    {
+        return Ok(told);
     }
+    let refuse = || {
+        let message = format!("expected its frames a second in the tables, found {mean}");
+        Error::video(clip, message)
+    };
+    mean.to_string().parse().map_err(|_| refuse())
 }
 
 impl Source for ShardSource<'_> {
@@ -201,7 +244,7 @@ impl Source for ShardSource<'_> {
         let told = |failure: Error| failure.renamed(&path, &self.name());
         let info = probe(&path).map_err(told)?;
         Ok(OpenSource {
-            fps: self.rate(info.fps)?,
+            fps: rate(&self.name(), self.row.fps, info.fps)?,
             path,
             info,
             _made: Some(made),

@@ -4,6 +4,7 @@ use super::INDEX;
 use super::member::{self, BLOCK, END, Member};
 use super::sample::ShardSample;
 use crate::error::{Error, Result};
+use crate::latents::LatentRecipe;
 use crate::motion_law::MotionLaw;
 use crate::table::{IndexRow, read_table};
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ pub struct ShardFolder {
     index: Vec<IndexRow>,
     shards: BTreeMap<String, File>,
     law: Option<MotionLaw>,
+    recipe: Option<LatentRecipe>,
 }
 
 impl ShardFolder {
@@ -135,6 +137,7 @@ impl ShardFolder {
         Ok(ShardFolder {
             folder: folder.to_path_buf(),
             law: MotionLaw::of_folder(folder)?,
+            recipe: LatentRecipe::of_folder(folder)?,
             index,
             shards: shards
                 .into_iter()
@@ -159,6 +162,12 @@ impl ShardFolder {
     #[must_use]
     pub fn motion_law(&self) -> Option<&MotionLaw> {
         self.law.as_ref()
+    }
+
+    /// How the latents in the shards were made; none where they have none.
+    #[must_use]
+    pub fn latent_recipe(&self) -> Option<&LatentRecipe> {
+        self.recipe.as_ref()
     }
 
     /// The shards, in order.

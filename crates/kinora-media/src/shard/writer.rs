@@ -6,6 +6,7 @@ use super::member::{self, END, NAME_MAX, SIZE_MAX, Summed, taken};
 use super::sample::SampleDescription;
 use crate::error::{Error, Result};
 use crate::image::ending_of;
+use crate::latents::LatentRecipe;
 use crate::motion_law::MotionLaw;
 use crate::table::{ClipRow, IndexRow, TableWriter};
 use crate::unfinished::UnfinishedFolder;
@@ -84,6 +85,8 @@ pub struct ShardSummary {
     pub clips: u64,
     /// Clips of those that have a caption.
     pub captioned: u64,
+    /// Clips that have latents.
+    pub latents: u64,
     /// Bytes of all shards.
     pub bytes: u64,
 }
@@ -110,8 +113,8 @@ struct OpenShard {
 }
 
 impl ShardWriter {
-    /// Begins a folder of shards that will be, or replace, `folder`; of an older folder only shards,
-    /// their index and their law of motion are replaced.
+    /// Begins a folder of shards that will be, or replace, `folder`; of an older folder only shards
+    /// and the files beside them that this writes are replaced.
     ///
     /// # Errors
     /// When options or weights make no sense, or the folder holds other things.
@@ -144,6 +147,14 @@ impl ShardWriter {
         law.write(self.folder.path())
     }
 
+    /// Says how the latents of the clips that have any were made.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_latent_recipe(&mut self, recipe: &LatentRecipe) -> Result<()> {
+        recipe.write(self.folder.path())
+    }
+
     /// Adds a clip. Clips come in ascending order of their ids: so the bytes do not depend on who
     /// judged first, and no clip can be in twice.
     ///
@@ -173,6 +184,7 @@ impl ShardWriter {
         open.clips += 1;
         self.summary.clips += 1;
         self.summary.captioned += u64::from(row.caption.is_some());
+        self.summary.latents += u64::from(row.latents.is_some());
         self.index.push(row)
     }
 
@@ -371,7 +383,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// Whether a file of this name is a shard, their index or their law of motion.
+/// Whether a file of this name is a shard, their index, or one that speaks of all of them.
 fn is_ours(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -381,6 +393,7 @@ fn is_ours(name: &OsStr) -> bool {
         .and_then(|name| name.rsplit_once('-'));
     name == INDEX
         || name == MotionLaw::FILE
+        || name == LatentRecipe::FILE
         || number.is_some_and(|(_, number)| {
             number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
         })

@@ -3,6 +3,7 @@ use kinora_media::{
     CaptionWeights, ClipRow, FootageOptions, Fps, ShardClip, ShardOptions, ShardWriter,
     render_footage,
 };
+use std::path::PathBuf;
 
 fn data() -> Data {
     Data {
@@ -104,7 +105,7 @@ fn clips_of_shards_are_told_with_the_bucket_and_the_rate_of_the_curated_set() ->
     let clips = read(folder.path(), "")?;
     assert_eq!(clips.motion_law, law);
     let found = clips.shards.as_ref().expect("shards");
-    assert_eq!((found.shards, clips.trained_videos()), (1, VIDEOS - 1));
+    assert_eq!((found.shards(), clips.trained_videos()), (1, VIDEOS - 1));
     for clip in &clips.training {
         assert_eq!(clip.fps, 8.0 / clip.place.stride as f32);
         let expected = law.bucket((VIDEOS - clip.place.video) as f32);

@@ -128,3 +128,73 @@ fn damage_is_told_and_data_that_changed_are_refused() {
     assert!(ended.refused().contains("`kinora curate shards`"));
     assert!(!names(&place.path("other")).contains(&"checkpoints".to_owned()));
 }
+
+#[test]
+fn latents_in_the_shards_change_no_bit_of_a_run() {
+    let place = curated();
+    place.kinora(words("a.toml", "lvd", "autoencoder")).done();
+    let ended = place.kinora(words("b.toml", "lvd", "encoded"));
+    ended.done();
+    assert!(of_kind(&ended.events(), "latents").is_empty());
+
+    let settings = "\n[shards.latents]\nautoencoder = \"autoencoder/model\"\nwidth = 24\n\
+        height = 16\nmax_fps = 8\nmirror = true\n";
+    let config = fs::read_to_string(place.path("curate.toml")).unwrap() + settings;
+    fs::write(place.path("latents.toml"), config).unwrap();
+    let write = |config: &str| {
+        let ended = place.kinora(["curate", "shards", "lvd", "--config", config, "--json"]);
+        ended.done();
+        let told = ended.events()[0]["shards"]["latents"].as_u64();
+        let files = names(&place.path("lvd/shards"));
+        let read = |name: &String| fs::read(place.path("lvd/shards").join(name)).unwrap();
+        let bytes: Vec<Vec<u8>> = files.iter().map(read).collect();
+        (told, files, bytes)
+    };
+    let first = write("latents.toml");
+    let kept = ShardFolder::open(&place.path("lvd/shards")).unwrap();
+    assert_eq!(first.0, Some(kept.index().len() as u64));
+    assert!(first.1.contains(&"latents.json".to_owned()));
+    // From the shards before, and made anew: the same bytes.
+    assert!(write("latents.toml") == first);
+    fs::remove_dir_all(place.path("lvd/shards")).unwrap();
+    assert!(write("latents.toml") == first);
+
+    let taken = |ended: &crate::place::Ended| {
+        ended.done();
+        let events = ended.events();
+        let told = of_kind(&events, "latents");
+        assert_eq!(told.len(), 1);
+        (told[0]["taken"].clone(), told[0]["reason"].clone())
+    };
+    let mut running = Running::start(place.command(words("b.toml", "lvd", "taken")));
+    running.wait_for(|event| event["event"] == "saved");
+    running.send(Signal::KILL);
+    running.end();
+    let ended = place.kinora(words("b.toml", "lvd", "taken"));
+    assert_eq!(taken(&ended), (true.into(), Value::Null));
+    assert_same(&place, "encoded", "taken");
+    let each = image_to_video().replace("keep_latents = true", "keep_latents = false");
+    fs::write(place.path("each.toml"), each).unwrap();
+    let ended = place.kinora(words("each.toml", "lvd", "each"));
+    assert_eq!(taken(&ended).0, true);
+    assert_same(&place, "encoded", "each");
+
+    // Of another size or another autoencoder they are told and passed over.
+    for (from, to, expected) in [
+        ("width = 24", "width = 32", "24×16 at up to 8"),
+        ("../autoencoder", "../other", "fingerprint"),
+    ] {
+        if to == "../other" {
+            let other = autoencoder().replace("seed = 5", "seed = 6");
+            fs::write(place.path("other.toml"), other).unwrap();
+            place.kinora(words("other.toml", "lvd", "other")).done();
+        }
+        let config = image_to_video();
+        assert!(config.contains(from), "{from}");
+        fs::write(place.path("c.toml"), config.replacen(from, to, 1)).unwrap();
+        let ended = place.kinora(words("c.toml", "lvd", &to[to.len() - 2..]));
+        let (taken, reason) = taken(&ended);
+        assert_eq!(taken, false);
+        assert!(reason.as_str().unwrap().contains(expected), "{reason}");
+    }
+}
