@@ -93,27 +93,7 @@ impl Clips {
         shards: Option<ShardClips>,
         data: &Data,
     ) -> Result<Clips> {
-        let first_held_out = cache.videos().len() - data.held_out;
-        let (mut training, mut held_out) = (Vec::new(), Vec::new());
-        let mut yields = vec![false; cache.videos().len()];
-        for stride in &data.strides {
-            let index = cache.clips(data.frames, *stride)?;
-            for place in (0..index.len()).map(|number| index.get(number)) {
-                let video = &cache.videos()[place.video];
-                yields[place.video] = true;
-                let clip = Clip {
-                    place,
-                    fps: video.fps.as_f64() as f32 / *stride as f32,
-                    motion_bucket: 0.0,
-                };
-                let opens_a_shot = video.shots.iter().any(|shot| shot.start == place.start);
-                if place.video < first_held_out {
-                    training.push(clip);
-                } else if opens_a_shot && *stride == data.strides[0] {
-                    held_out.push(clip);
-                }
-            }
-        }
+        let (training, held_out) = stretches(&cache, data)?;
         if training.is_empty() {
             return Err(Error::data(
                 folder,
@@ -133,7 +113,7 @@ impl Clips {
             cache,
         };
         clips.give_buckets();
-        clips.skip_short(&yields, data);
+        clips.skip_short();
         Ok(clips)
     }
 
@@ -146,8 +126,12 @@ impl Clips {
     }
 
     /// Tells of the videos in which no clip has room.
-    fn skip_short(&mut self, yields: &[bool], data: &Data) {
-        for (video, _) in self.cache.videos().iter().zip(yields).filter(|(_, y)| !**y) {
+    fn skip_short(&mut self) {
+        let mut yields = vec![false; self.videos().len()];
+        for clip in self.training.iter().chain(&self.held_out) {
+            yields[clip.place.video] = true;
+        }
+        for (video, _) in self.cache.videos().iter().zip(yields).filter(|(_, y)| !y) {
             let longest = video.shots.iter().map(ExactSizeIterator::len).max();
             self.skipped.push(SkippedFile {
                 path: video.source.clone(),
@@ -155,7 +139,7 @@ impl Clips {
                     "its longest shot has {} frames at {} a second, too few for a clip of {}",
                     longest.unwrap_or(0),
                     video.fps,
-                    data.frames
+                    self.frames
                 ),
             });
         }
@@ -205,6 +189,30 @@ impl Clips {
         }
         hash
     }
+}
+
+/// The clips to train on, of every stride, and those kept from training; their motion is still unknown.
+fn stretches(cache: &ClipCache, data: &Data) -> Result<(Vec<Clip>, Vec<Clip>)> {
+    let first_held_out = cache.videos().len() - data.held_out;
+    let (mut training, mut held_out) = (Vec::new(), Vec::new());
+    for stride in &data.strides {
+        let index = cache.clips(data.frames, *stride)?;
+        for place in (0..index.len()).map(|number| index.get(number)) {
+            let video = &cache.videos()[place.video];
+            let clip = Clip {
+                place,
+                fps: video.fps.as_f64() as f32 / *stride as f32,
+                motion_bucket: 0.0,
+            };
+            let opens_a_shot = video.shots.iter().any(|shot| shot.start == place.start);
+            if place.video < first_held_out {
+                training.push(clip);
+            } else if opens_a_shot && *stride == data.strides[0] {
+                held_out.push(clip);
+            }
+        }
+    }
+    Ok((training, held_out))
 }
 
 /// The law of the curated set where it has one; else that of the clips' own motion.
