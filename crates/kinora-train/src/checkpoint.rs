@@ -110,7 +110,7 @@ pub fn start(config: &Config, run: &Path, clips: &Clips) -> Result<Started> {
             if before.clips_digest != state.clips_digest {
                 return Err(Error::checkpoint(
                     path,
-                    "the clips, or the rates and motion told of them, are not those the run was on; give --data the same folder, or begin a new run with start.continue_from",
+                    "the videos are not those the run was on, or other rates or motion are told of them; give --data the same folder, or begin a new run with start.continue_from",
                 ));
             }
             state = before;
