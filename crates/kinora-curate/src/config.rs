@@ -4,6 +4,7 @@ use crate::captions::EndpointSettings;
 use crate::clipping::ClipSettings;
 use crate::cuts::CutSettings;
 use crate::filter::FilterSettings;
+use crate::latents::LatentSettings;
 use crate::motion::MotionSettings;
 use crate::scores;
 use crate::text_area::TesseractSettings;
@@ -192,7 +193,49 @@ pub enum Shards {
     /// No shards.
     None {},
     /// Tar files with an index.
-    Webdataset(ShardOptions),
+    Webdataset(WebdatasetSettings),
+}
+
+/// How clips are spread over tar files, and what stands beside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebdatasetSettings {
+    /// As in [`ShardOptions`].
+    pub name: String,
+    /// As in [`ShardOptions`].
+    pub max_bytes: u64,
+    /// As in [`ShardOptions`].
+    pub max_clips: u64,
+    /// Encode the clips, for the training of a denoiser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<LatentSettings>,
+}
+
+impl Default for WebdatasetSettings {
+    fn default() -> Self {
+        let ShardOptions {
+            name,
+            max_bytes,
+            max_clips,
+        } = ShardOptions::default();
+        WebdatasetSettings {
+            name,
+            max_bytes,
+            max_clips,
+            latents: None,
+        }
+    }
+}
+
+impl WebdatasetSettings {
+    /// How the clips are spread.
+    pub fn options(&self) -> ShardOptions {
+        ShardOptions {
+            name: self.name.clone(),
+            max_bytes: self.max_bytes,
+            max_clips: self.max_clips,
+        }
+    }
 }
 
 impl Config {
@@ -228,8 +271,12 @@ impl Config {
             settings.check().map_err(words)?;
         }
         self.filter.check().map_err(words)?;
-        if let Shards::Webdataset(options) = &self.shards {
-            options.check().map_err(|failure| failure.to_string())?;
+        if let Shards::Webdataset(settings) = &self.shards {
+            let checked = settings.options().check();
+            checked.map_err(|failure| failure.to_string())?;
+            if let Some(latents) = &settings.latents {
+                latents.check().map_err(words)?;
+            }
         }
         Ok(())
     }

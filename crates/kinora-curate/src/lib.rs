@@ -10,6 +10,7 @@ pub mod sources;
 pub mod cache;
 pub mod content;
 pub mod cost;
+pub mod latents;
 pub mod ledger;
 pub mod makers;
 pub mod step;

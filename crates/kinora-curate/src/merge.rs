@@ -6,7 +6,7 @@ use crate::cost::Costs;
 use crate::ledger::Ledger;
 use crate::makers::Makers;
 use crate::{Error, Result};
-use kinora_media::{ClipRow, CutRow, MotionLaw, SourceRow, Status, TableWriter};
+use kinora_media::{ClipRow, CutRow, MotionLaw, MotionMeasure, SourceRow, Status, TableWriter};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::Path;
@@ -54,7 +54,10 @@ pub fn merge(ledger: &Ledger) -> Result<Merged> {
     let survey = survey(ledger, &names, &makers)?;
     let law = match survey.scores.is_empty() {
         true => None,
-        false => Some(MotionLaw::from_scores(survey.scores.iter().copied())?),
+        false => {
+            let scores = survey.scores.iter().copied();
+            Some(MotionLaw::from_scores(MotionMeasure::Flow, scores)?)
+        }
     };
     let folder = ledger.folder();
     let mut tables = Tables::create(folder)?;

@@ -1,14 +1,15 @@
 //! From the published tables to what is trained on: thresholds, shards, and a report of it all.
 
 use crate::cache::write_whole;
-use crate::config::{Config, Shards};
+use crate::config::{Config, Shards, WebdatasetSettings};
 use crate::cost::Costs;
 use crate::filter::{FilterSummary, filter_table};
+use crate::latents::Encoder;
 use crate::report::{Report, StepCost, Tally, report_html};
 use crate::{Error, Result};
 use kinora_media::{
-    CaptionWeights, ClipRow, ReadOptions, Reader, Rgb8Image, ShardClip, ShardOptions, ShardSummary,
-    ShardWriter, SourceRow, TableReader, probe,
+    CaptionWeights, ClipLatents, ClipRow, MotionLaw, ReadOptions, Reader, Rgb8Image, ShardClip,
+    ShardSummary, ShardWriter, SourceRow, TableReader, probe,
 };
 use std::path::{Path, PathBuf};
 
@@ -56,26 +57,47 @@ pub fn filter_clips(folder: &Path, config: &Config) -> Result<(FilterSummary, Ta
 pub fn write_shards(folder: &Path, config: &Config) -> Result<Option<ShardSummary>> {
     match &config.shards {
         Shards::None {} => Ok(None),
-        Shards::Webdataset(options) => shard(folder, options, &config.filter.captions).map(Some),
+        Shards::Webdataset(settings) => shard(folder, settings, &config.filter.captions).map(Some),
     }
 }
 
-fn shard(folder: &Path, options: &ShardOptions, weights: &CaptionWeights) -> Result<ShardSummary> {
+fn shard(
+    folder: &Path,
+    settings: &WebdatasetSettings,
+    weights: &CaptionWeights,
+) -> Result<ShardSummary> {
     let kept = TableReader::<ClipRow>::open(&folder.join("kept.parquet"))?;
     // The table has no embeddings, so that a million clips are some hundred megabytes.
     let mut clips = kept.collect::<kinora_media::Result<Vec<ClipRow>>>()?;
     clips.retain(|clip| clip.file.is_some());
     clips.sort_by(|a, b| a.clip_id.cmp(&b.clip_id));
-    let mut writer = ShardWriter::create(&folder.join("shards"), options, weights)?;
+    let place = folder.join("shards");
+    let mut writer = ShardWriter::create(&place, &settings.options(), weights)?;
+    if let Some(law) = MotionLaw::of_folder(folder)? {
+        writer.put_motion_law(&law)?;
+    }
+    let latents = settings.latents.as_ref();
+    let encoder = latents
+        .map(|latents| Encoder::open(latents, &place))
+        .transpose()?;
+    if let Some(encoder) = &encoder {
+        writer.put_latent_recipe(encoder.recipe())?;
+    }
     for row in &clips {
         let file = row
             .file
             .as_ref()
             .expect("those without a file were left out");
+        let media = folder.join(file);
+        let encoded = match &encoder {
+            Some(encoder) => encoder.latents(row, &media)?,
+            None => None,
+        };
+        let latents = encoded.as_deref();
         writer.push(&ShardClip {
             row,
-            media: &folder.join(file),
-            latents: None,
+            media: &media,
+            latents: latents.map(|bytes| (ClipLatents::ENDING, bytes)),
         })?;
     }
     Ok(writer.finish()?)

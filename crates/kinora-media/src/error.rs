@@ -126,6 +126,26 @@ impl Error {
         }
     }
 
+    /// The same failure, told of `to` where it is told of `from`.
+    pub(crate) fn renamed(mut self, from: &Path, to: &Path) -> Error {
+        let path = match &mut self {
+            Error::Io { path, .. }
+            | Error::Picture { path, .. }
+            | Error::Video { path, .. }
+            | Error::Table { path, .. }
+            | Error::Shard { path, .. }
+            | Error::Tool { path, .. }
+            | Error::TimedOut { path, .. }
+            | Error::FrameSize { path, .. }
+            | Error::Output { path, .. } => path,
+            Error::ToolMissing { .. } | Error::Argument { .. } => return self,
+        };
+        if path == from {
+            *path = to.to_path_buf();
+        }
+        self
+    }
+
     /// An operating-system error with what was being done to which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();

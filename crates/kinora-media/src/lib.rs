@@ -7,6 +7,7 @@ mod error;
 mod footage;
 mod fps;
 mod image;
+mod latents;
 mod loader;
 mod metadata;
 mod motion_law;
@@ -23,11 +24,13 @@ pub use crate::error::{Error, Result};
 pub use crate::footage::{FootageOptions, Subject, render_footage, render_held_out_shot};
 pub use crate::fps::Fps;
 pub use crate::image::{MAX_PIXELS, Rgb8Image, read_image};
+pub use crate::latents::{ClipLatents, LatentRecipe};
 pub use crate::loader::{
-    CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, SkippedFile, VideoFile, VideoFolder,
+    CacheOptions, CachedVideo, Clip, ClipCache, ClipIndex, ShardClips, SkippedFile, VideoFile,
+    VideoFolder, clip_frames,
 };
 pub use crate::metadata::{Metadata, read_metadata};
-pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw};
+pub use crate::motion_law::{MOTION_BUCKETS, MotionLaw, MotionMeasure};
 pub use crate::shard::{
     CaptionWeights, SampleCaption, SampleDescription, ShardClip, ShardFolder, ShardOptions,
     ShardReader, ShardSample, ShardSummary, ShardWriter, caption_draw,

@@ -1,7 +1,7 @@
 //! Clips with captions and scores in tar files, as WebDataset has them, and an index.
 //!
-//! A folder of shards holds `NAME-000000.tar`, `NAME-000001.tar`, … and `index.parquet`. In a shard
-//! each clip is a few members that share a key, the clip's id:
+//! A folder of shards holds `NAME-000000.tar`, `NAME-000001.tar`, …, `index.parquet` and, where motion
+//! was judged, `motion_law.json`. In a shard each clip is a few members that share a key, the clip's id:
 //!
 //! | member | what it is |
 //! |---|---|

@@ -29,6 +29,7 @@ use animated_png::AnimatedPng;
 use encoder::{Codec, Encoder};
 use folder::Folder;
 use npy::Npy;
+pub(crate) use npy::header as npy_header;
 use std::path::{Path, PathBuf};
 
 /// A video being written.

@@ -31,7 +31,7 @@ pub struct State {
     pub optimiser_steps: u64,
     /// The number of the next clip: the place in the data and in every random stream.
     pub next_clip: u64,
-    /// Which videos the run was on.
+    /// Which clips the run was on, and what was told of them.
     pub clips_digest: u64,
     /// Seconds of training so far.
     pub elapsed_secs: f64,
@@ -110,7 +110,7 @@ pub fn start(config: &Config, run: &Path, clips: &Clips) -> Result<Started> {
             if before.clips_digest != state.clips_digest {
                 return Err(Error::checkpoint(
                     path,
-                    "the videos are not those the run was on; give --data the same folder, or begin a new run with start.continue_from",
+                    "the videos are not those the run was on, or other rates or motion are told of them; give --data the same folder, or begin a new run with start.continue_from",
                 ));
             }
             state = before;

@@ -1,8 +1,11 @@
-//! The clips that can be cut from a folder of videos.
+//! The clips to train on: cut from a folder of videos, or from the clips of a curated set.
 
 use crate::config::Data;
 use crate::{Error, Result};
-use kinora_media::{CacheOptions, CachedVideo, Clip as Place, ClipCache, VideoFolder};
+use kinora_media::{
+    CacheOptions, CachedVideo, Clip as Place, ClipCache, MotionLaw, MotionMeasure, ShardClips,
+    SkippedFile, VideoFolder,
+};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -13,11 +16,11 @@ pub struct Clip {
     pub place: Place,
     /// Frames a second.
     pub fps: f32,
-    /// How much moves in it, 0 to 255: its place among all clips that are trained on.
+    /// How much moves in it, 0 to 255: the bucket that [`Clips::motion_law`] gives it.
     pub motion_bucket: f32,
 }
 
-/// The clips of a folder of videos.
+/// The clips of a folder of videos or of shards.
 #[derive(Debug)]
 pub struct Clips {
     /// Width of the frames in pixels.
@@ -26,25 +29,35 @@ pub struct Clips {
     pub height: usize,
     /// Frames of a clip.
     pub frames: usize,
+    /// Most frames a second that were kept of a video.
+    pub max_fps: u32,
     /// What is trained on.
     pub training: Vec<Clip>,
     /// The first clip of each shot of the videos kept from training.
     pub held_out: Vec<Clip>,
+    /// The shards they come from; none where they come from a folder of videos.
+    pub shards: Option<ShardClips>,
+    /// What gave each clip its bucket: the law of the curated set, or one made of the motion of all
+    /// clips that are trained on.
+    pub motion_law: MotionLaw,
+    /// What is left out, with the reason.
+    pub skipped: Vec<SkippedFile>,
     cache: ClipCache,
 }
 
 impl Clips {
-    /// Decodes the videos of a folder, keeping the frames in `cache`, and finds every clip in them.
+    /// Decodes what is in a folder, of videos or of shards, keeping the frames in `cache`, and finds
+    /// every clip in it.
     ///
     /// # Errors
-    /// When the folder holds too few videos, or none of them is long enough.
+    /// When the folder holds too few videos, or none of them is long enough; when a shard is damaged
+    /// beyond a clip.
     pub fn read(
         folder: &Path,
         cache: &Path,
         data: &Data,
         on_video: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<Clips> {
-        let videos = VideoFolder::open(folder)?;
         let options = CacheOptions {
             width: data.width,
             height: data.height,
@@ -52,9 +65,14 @@ impl Clips {
             max_bytes: (data.disk_gb * 1e9) as u64,
         };
         let on_video = Mutex::new(on_video);
-        let cache = ClipCache::build(&videos, cache, &options, &|done, of| {
+        let progress = |done: usize, of: usize| {
             on_video.lock().expect("no holder of the lock panics")(done, of);
-        })?;
+        };
+        let shards = ShardClips::find(folder)?;
+        let cache = match &shards {
+            Some(shards) => ClipCache::build_from_shards(shards, cache, &options, &progress)?,
+            None => ClipCache::build(&VideoFolder::open(folder)?, cache, &options, &progress)?,
+        };
         let count = cache.videos().len();
         if count <= data.held_out {
             return Err(Error::data(
@@ -65,46 +83,66 @@ impl Clips {
                 ),
             ));
         }
-        Clips::cut(cache, data)
+        Clips::cut(folder, cache, shards, data)
     }
 
     /// Every clip of decoded videos.
-    fn cut(cache: ClipCache, data: &Data) -> Result<Clips> {
-        let first_held_out = cache.videos().len() - data.held_out;
-        let (mut training, mut held_out) = (Vec::new(), Vec::new());
-        for stride in &data.strides {
-            let index = cache.clips(data.frames, *stride)?;
-            for place in (0..index.len()).map(|number| index.get(number)) {
-                let video = &cache.videos()[place.video];
-                let clip = Clip {
-                    place,
-                    fps: video.fps.as_f64() as f32 / *stride as f32,
-                    motion_bucket: motion(video, &place),
-                };
-                let opens_a_shot = video.shots.iter().any(|shot| shot.start == place.start);
-                if place.video < first_held_out {
-                    training.push(clip);
-                } else if opens_a_shot && *stride == data.strides[0] {
-                    held_out.push(clip);
-                }
-            }
-        }
+    fn cut(
+        folder: &Path,
+        cache: ClipCache,
+        shards: Option<ShardClips>,
+        data: &Data,
+    ) -> Result<Clips> {
+        let (training, held_out) = stretches(&cache, data)?;
         if training.is_empty() {
-            let first = &cache.videos()[0].source;
             return Err(Error::data(
-                first.parent().unwrap_or(first),
+                folder,
                 "no clip lies in a video that is trained on, only in those kept from training; give more videos or lower data.held_out",
             ));
         }
-        bucket(&mut training, &mut held_out);
-        Ok(Clips {
+        let mut clips = Clips {
             width: data.width,
             height: data.height,
             frames: data.frames,
+            max_fps: data.max_fps,
+            motion_law: law(&cache, shards.as_ref(), &training)?,
             training,
             held_out,
+            shards,
+            skipped: cache.skipped().to_vec(),
             cache,
-        })
+        };
+        clips.give_buckets();
+        clips.skip_short();
+        Ok(clips)
+    }
+
+    fn give_buckets(&mut self) {
+        let (videos, law) = (self.cache.videos(), &self.motion_law);
+        for clip in self.training.iter_mut().chain(&mut self.held_out) {
+            let score = score(&videos[clip.place.video], &clip.place, law.measure());
+            clip.motion_bucket = f32::from(law.bucket(score));
+        }
+    }
+
+    /// Tells of the videos in which no clip has room.
+    fn skip_short(&mut self) {
+        let mut yields = vec![false; self.videos().len()];
+        for clip in self.training.iter().chain(&self.held_out) {
+            yields[clip.place.video] = true;
+        }
+        for (video, _) in self.cache.videos().iter().zip(yields).filter(|(_, y)| !y) {
+            let longest = video.shots.iter().map(ExactSizeIterator::len).max();
+            self.skipped.push(SkippedFile {
+                path: video.source.clone(),
+                reason: format!(
+                    "its longest shot has {} frames at {} a second, too few for a clip of {}",
+                    longest.unwrap_or(0),
+                    video.fps,
+                    self.frames
+                ),
+            });
+        }
     }
 
     /// The decoded videos.
@@ -112,9 +150,12 @@ impl Clips {
         self.cache.videos()
     }
 
-    /// The files that are no videos, with the reason.
-    pub fn skipped(&self) -> &[kinora_media::SkippedFile] {
-        self.cache.skipped()
+    /// How many videos, or clips of shards, are trained on.
+    pub fn trained_videos(&self) -> usize {
+        let mut videos: Vec<usize> = self.training.iter().map(|clip| clip.place.video).collect();
+        videos.sort_unstable();
+        videos.dedup();
+        videos.len()
     }
 
     /// The bytes of the first `count` frames of a clip.
@@ -129,7 +170,8 @@ impl Clips {
         Ok(self.cache.read(&place)?)
     }
 
-    /// A number that changes with the videos, for telling whether a run resumes on the same ones.
+    /// A number that changes with the videos and with what the network is told of them, for telling
+    /// whether a run resumes on the same ones.
     pub fn digest(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;
         let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
@@ -139,69 +181,68 @@ impl Clips {
             let differences = video.differences.iter();
             differences.flat_map(|d| d.to_le_bytes()).for_each(&mut eat);
         }
+        for clip in self.training.iter().chain(&self.held_out) {
+            let told = [clip.fps, clip.motion_bucket];
+            told.iter()
+                .flat_map(|number| number.to_le_bytes())
+                .for_each(&mut eat);
+        }
         hash
     }
 }
 
-/// How much moves in a clip: the mean absolute difference of neighbouring frames. It stands in for
-/// optical flow, which tells a moving camera from a flickering light; the bucket's meaning, more is
-/// more, is the same.
-fn motion(video: &CachedVideo, place: &Place) -> f32 {
+/// The clips to train on, of every stride, and those kept from training; their motion is still unknown.
+fn stretches(cache: &ClipCache, data: &Data) -> Result<(Vec<Clip>, Vec<Clip>)> {
+    let first_held_out = cache.videos().len() - data.held_out;
+    let (mut training, mut held_out) = (Vec::new(), Vec::new());
+    for stride in &data.strides {
+        let index = cache.clips(data.frames, *stride)?;
+        for place in (0..index.len()).map(|number| index.get(number)) {
+            let video = &cache.videos()[place.video];
+            let clip = Clip {
+                place,
+                fps: video.fps.as_f64() as f32 / *stride as f32,
+                motion_bucket: 0.0,
+            };
+            let opens_a_shot = video.shots.iter().any(|shot| shot.start == place.start);
+            if place.video < first_held_out {
+                training.push(clip);
+            } else if opens_a_shot && *stride == data.strides[0] {
+                held_out.push(clip);
+            }
+        }
+    }
+    Ok((training, held_out))
+}
+
+/// The law of the curated set where it has one; else that of the clips' own motion.
+fn law(cache: &ClipCache, shards: Option<&ShardClips>, training: &[Clip]) -> Result<MotionLaw> {
+    if let Some(law) = shards.and_then(ShardClips::motion_law) {
+        return Ok(law.clone());
+    }
+    let measure = MotionMeasure::FrameDifference;
+    let own = |clip: &Clip| score(&cache.videos()[clip.place.video], &clip.place, measure);
+    Ok(MotionLaw::from_scores(measure, training.iter().map(own))?)
+}
+
+/// How much moves in a clip: what curation has measured, or the mean absolute difference of
+/// neighbouring frames. That stands in for optical flow, which tells a moving camera from a flickering
+/// light; more is more in both.
+fn score(video: &CachedVideo, place: &Place, measure: MotionMeasure) -> f32 {
+    match (measure, video.motion_score) {
+        // Flow is measured over time, not over frames: the stride does not change it.
+        (MotionMeasure::Flow, Some(score)) => score,
+        _ => difference(&video.differences, place),
+    }
+}
+
+fn difference(differences: &[f32], place: &Place) -> f32 {
     let last = place.start + (place.frames - 1) * place.stride;
-    let steps = &video.differences[place.start + 1..=last];
+    let steps = &differences[place.start + 1..=last];
     // A clip of every other frame moves twice as far from one of its frames to the next.
     place.stride as f32 * steps.iter().sum::<f32>() / steps.len().max(1) as f32
 }
 
-/// Turns the motion of each clip into its bucket: 255 times the share of training clips that move
-/// less.
-fn bucket(training: &mut [Clip], held_out: &mut [Clip]) {
-    let mut scores: Vec<f32> = training.iter().map(|clip| clip.motion_bucket).collect();
-    scores.sort_by(f32::total_cmp);
-    let of = scores.len().saturating_sub(1).max(1) as f32;
-    for clip in training.iter_mut().chain(held_out) {
-        let below = scores.partition_point(|score| *score < clip.motion_bucket);
-        clip.motion_bucket = (255.0 * below as f32 / of).round().min(255.0);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_spread_evenly_from_the_stillest_to_the_fastest() {
-        let clip = |score: f32| Clip {
-            place: Place {
-                video: 0,
-                start: 0,
-                stride: 1,
-                frames: 2,
-            },
-            fps: 7.0,
-            motion_bucket: score,
-        };
-        let mut training = [9.0, 0.5, 30.0, 12.0, 1.0].map(clip);
-        let mut held_out = [0.0, 10.0, 100.0].map(clip);
-        bucket(&mut training, &mut held_out);
-        let found = |clips: &[Clip]| clips.iter().map(|c| c.motion_bucket).collect::<Vec<_>>();
-        assert_eq!(found(&training), [128.0, 0.0, 255.0, 191.0, 64.0]);
-        assert_eq!(found(&held_out), [0.0, 191.0, 255.0]);
-    }
-
-    #[test]
-    fn one_clip_alone_has_a_bucket() {
-        let mut training = [Clip {
-            place: Place {
-                video: 0,
-                start: 0,
-                stride: 1,
-                frames: 1,
-            },
-            fps: 7.0,
-            motion_bucket: 3.0,
-        }];
-        bucket(&mut training, &mut []);
-        assert_eq!(training[0].motion_bucket, 0.0);
-    }
-}
+#[path = "clips/tests.rs"]
+mod tests;

@@ -151,7 +151,8 @@ pub struct Data {
     pub disk_gb: f64,
     /// Whether half the clips are shown as in a mirror.
     pub mirror: bool,
-    /// How many videos, the last by name, are kept from training; samples are made from them.
+    /// How many videos, the last by name, are kept from training; samples are made from them. Of
+    /// shards, how many clips; others of the same video may be trained on.
     pub held_out: usize,
 }
 

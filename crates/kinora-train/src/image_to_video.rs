@@ -4,6 +4,7 @@
 //! latent, `d` width of the context token.
 
 mod conditions;
+mod latents;
 mod sample;
 
 use crate::batch::{self, Draw};
@@ -13,7 +14,6 @@ use crate::config;
 use crate::{Error, Result};
 use conditions::{Conditions, Drawn};
 use kinora_diffusion::denoising_loss;
-use kinora_media::Clip as Place;
 use kinora_model::clip::{ClipVision, ClipVisionConfig, HiddenAct};
 use kinora_model::params::{Params, Source};
 use kinora_model::unet::{LevelKind, NormEps, Pass, UNet, UNetConfig};
@@ -21,11 +21,8 @@ use kinora_model::vae::Vae;
 use kinora_model::weights::{
     Model, Opening, Part, open_image_encoder, open_unet, open_vae, save_model,
 };
-use kinora_tensor::{DType, Tensor, no_grad, ops};
+use kinora_tensor::{DType, Tensor, ops};
 use std::path::Path;
-
-/// Frames encoded at once while the latents of all videos are made.
-const ENCODED_AT_ONCE: usize = 16;
 
 /// A denoiser and its image encoder under training, with the finished autoencoder they work in.
 #[derive(Debug)]
@@ -35,6 +32,8 @@ pub struct ImageToVideoTask {
     recompute: bool,
     vae: Vae,
     vae_params: Params,
+    /// A name for the weights of `vae` by their content.
+    vae_fingerprint: String,
     unet: UNet,
     image_encoder: ClipVision,
     /// The parameters of the denoiser.
@@ -43,6 +42,8 @@ pub struct ImageToVideoTask {
     pub image_encoder_params: Params,
     /// The scaled latents of every video, plain and mirrored, where they are kept: `[n, h, w, z]`.
     latents: Vec<[Option<Tensor>; 2]>,
+    /// Whether the latents in the shards are those that `vae` would make.
+    takes_latents: bool,
 }
 
 impl ImageToVideoTask {
@@ -107,95 +108,17 @@ impl ImageToVideoTask {
             recompute: config.run.recompute,
             vae: Vae::new(&vae_source, &vae.config)?,
             vae_params: vae_source.params(),
+            vae_fingerprint: vae.fingerprint(),
             unet: UNet::new(unet, unet_config)?,
             image_encoder: ClipVision::new(tower, tower_config)?,
             unet_params: unet.params(),
             image_encoder_params: tower.params(),
             latents: Vec::new(),
+            takes_latents: false,
         };
         unet.check_unused()?;
         tower.check_unused()?;
         Ok(task)
-    }
-
-    /// Encodes every frame of every video once, where the configuration wants latents kept.
-    ///
-    /// # Errors
-    /// None beyond those of the arrays.
-    pub fn encode_all(
-        &mut self,
-        clips: &Clips,
-        mirror: bool,
-        on_video: &mut dyn FnMut(usize, usize),
-    ) -> Result<()> {
-        if !self.config.keep_latents {
-            return Ok(());
-        }
-        let count = clips.videos().len();
-        for video in 0..count {
-            on_video(video, count);
-            let mirrored = mirror
-                .then(|| self.encode_video(clips, video, true))
-                .transpose()?;
-            self.latents
-                .push([Some(self.encode_video(clips, video, false)?), mirrored]);
-        }
-        on_video(count, count);
-        Ok(())
-    }
-
-    fn encode_video(&self, clips: &Clips, video: usize, mirrored: bool) -> Result<Tensor> {
-        let total = clips.videos()[video].frames;
-        let encode = |start: usize| {
-            let frames = ENCODED_AT_ONCE.min(total - start);
-            let place = Place {
-                video,
-                start,
-                stride: 1,
-                frames,
-            };
-            let draw = Draw::of(place, mirrored);
-            let pictures = batch::frames(clips, &[draw], frames)?;
-            self.scaled_latents(&pictures.reshape(&pictures.dims()[1..])?)
-        };
-        let parts: Vec<Tensor> = (0..total)
-            .step_by(ENCODED_AT_ONCE)
-            .map(encode)
-            .collect::<Result<_>>()?;
-        Ok(ops::concat(&parts.iter().collect::<Vec<_>>(), 0)?)
-    }
-
-    /// The mean of the latents of pictures, scaled to about unit variance.
-    ///
-    /// # Shapes
-    /// `pictures` `[n, 8h, 8w, 3]` at the published downscale; the result is `[n, h, w, z]`.
-    fn scaled_latents(&self, pictures: &Tensor) -> Result<Tensor> {
-        no_grad(|| {
-            let mean = self.vae.encode(pictures)?.mean;
-            Ok(ops::scale(&mean, self.vae.config().scaling_factor)?)
-        })
-    }
-
-    /// The clean latents of a batch, `[b, t, h, w, z]`.
-    fn clean(&self, clips: &Clips, draws: &[Draw]) -> Result<Tensor> {
-        let mut of_clips = Vec::new();
-        for draw in draws {
-            let side = usize::from(draw.mirrored);
-            let place = draw.clip.place;
-            let kept = self
-                .latents
-                .get(place.video)
-                .and_then(|both| both[side].as_ref());
-            let latents = match kept {
-                Some(video) => strided(video, &place)?,
-                None => {
-                    let frames = batch::frames(clips, std::slice::from_ref(draw), clips.frames)?;
-                    self.scaled_latents(&frames.reshape(&frames.dims()[1..])?)?
-                }
-            };
-            of_clips.push(latents.reshape([&[1], latents.dims()].concat())?);
-        }
-        Ok(ops::concat(&of_clips.iter().collect::<Vec<_>>(), 0)?)
     }
 
     /// The loss of a batch: the error of v, each clip at a noise level of its own.
@@ -238,6 +161,8 @@ impl ImageToVideoTask {
             image_encoder: (self.image_encoder.config(), &self.image_encoder_params),
         };
         save_model(model, &whole, DType::F32)?;
+        // A motion bucket means what it meant in training.
+        clips.motion_law.write(model)?;
         self.write_sampling(&model.join("sampling.json"), clips)
     }
 
@@ -257,18 +182,6 @@ impl ImageToVideoTask {
         });
         write_text(path, &format!("{settings:#}\n"))
     }
-}
-
-/// Every so manieth frame of a video's latents, `[t, h, w, z]`.
-fn strided(video: &Tensor, place: &Place) -> Result<Tensor> {
-    if place.stride == 1 {
-        return Ok(ops::narrow(video, 0, place.start, place.frames)?);
-    }
-    let frame = |k: usize| ops::narrow(video, 0, place.start + k * place.stride, 1);
-    let frames: Vec<Tensor> = (0..place.frames)
-        .map(frame)
-        .collect::<std::result::Result<_, _>>()?;
-    Ok(ops::concat(&frames.iter().collect::<Vec<_>>(), 0)?)
 }
 
 fn own(config: &config::Config) -> Result<&config::ImageToVideo> {

@@ -75,6 +75,15 @@ impl Task {
         }
     }
 
+    /// Decides whether the latents in the shards are taken: `Err` says why not. None where there are
+    /// none, or the model has no use for them.
+    pub fn take_latents(&mut self, clips: &Clips) -> Option<std::result::Result<(), String>> {
+        match self {
+            Task::Autoencoder(_) => None,
+            Task::ImageToVideo(task) => task.take_latents(clips),
+        }
+    }
+
     /// Whatever is to be computed once before the first step.
     ///
     /// # Errors

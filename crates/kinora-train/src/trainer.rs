@@ -27,12 +27,26 @@ pub enum Event<'a> {
         /// Videos there are.
         of: usize,
     },
-    /// A file in the folder is left out.
+    /// The data are the clips of shards.
+    Shards {
+        /// Their folder.
+        folder: &'a Path,
+        /// How many there are.
+        shards: usize,
+        /// Clips in them that are trained on.
+        clips: usize,
+    },
+    /// A file in the folder, or a clip in the shards, is left out.
     Skipped {
-        /// The file.
+        /// The file; of a clip, the shard's path and the clip's name.
         path: &'a Path,
         /// Why, in words.
         reason: &'a str,
+    },
+    /// The shards hold latents that this model could be trained on.
+    Latents {
+        /// Why they are not taken and the frames are encoded here; none where they are taken.
+        refusal: Option<&'a str>,
     },
     /// Frames are being encoded, once for the whole run.
     Encoding {
@@ -85,8 +99,8 @@ pub enum Outcome {
     Stopped(PathBuf),
 }
 
-/// Trains what `config` describes on the videos in `data`, in the folder `run`; a run found there
-/// goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
+/// Trains what `config` describes on the videos or the shards in `data`, in the folder `run`; a run
+/// found there goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
 ///
 /// # Errors
 /// When the configuration, the videos and what is in `run` do not fit each other, the loss or a
@@ -103,7 +117,14 @@ pub fn run(
     let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {
         progress(Event::Reading { done, of })
     })?;
-    for file in clips.skipped() {
+    if let Some(found) = &clips.shards {
+        progress(Event::Shards {
+            folder: found.folder(),
+            shards: found.shards(),
+            clips: clips.trained_videos(),
+        });
+    }
+    for file in &clips.skipped {
         let (path, reason) = (file.path.as_path(), file.reason.as_str());
         progress(Event::Skipped { path, reason });
     }
@@ -114,6 +135,10 @@ pub fn run(
     let mut now = checkpoint::start(config, run, &clips)?;
     let copy = run.join("config.toml");
     checkpoint::replace_text(&copy, &config.to_toml())?;
+    if let Some(taken) = now.task.take_latents(&clips) {
+        let refusal = taken.as_ref().err().map(String::as_str);
+        progress(Event::Latents { refusal });
+    }
     now.task
         .prepare(&clips, config.data.mirror, &mut |done, of| {
             progress(Event::Encoding { done, of })

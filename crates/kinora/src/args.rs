@@ -211,7 +211,7 @@ pub struct CurateSelectArgs {
 pub struct TrainArgs {
     /// The run's configuration (TOML); see configs/.
     pub config: PathBuf,
-    /// A folder of video files.
+    /// A folder of video files, a folder of shards, or a curated folder that has shards.
     #[arg(long)]
     pub data: PathBuf,
     /// The run's folder: checkpoints, log, loss curve, samples. A run found there goes on.

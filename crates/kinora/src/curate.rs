@@ -134,11 +134,12 @@ fn choose(reporter: &Reporter, ledger: &Ledger, config: &Config) -> anyhow::Resu
 fn shards(reporter: &Reporter, ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
     if let Some(summary) = write_shards(ledger.folder(), config)? {
         let text = format!(
-            "  {:<16} {} with {} clips, {} of them captioned, {:.1} MB",
+            "  {:<16} {} with {} clips, {} of them captioned, {} with latents, {:.1} MB",
             "shards",
             summary.shards,
             summary.clips,
             summary.captioned,
+            summary.latents,
             summary.bytes as f64 / 1e6
         );
         reporter.tell("shards", &text, json!({ "shards": summary }))?;

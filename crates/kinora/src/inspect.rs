@@ -4,11 +4,14 @@ use crate::Outcome;
 use crate::args::InspectArgs;
 use crate::progress::named;
 use anyhow::Context as _;
-use kinora_media::{Metadata, read_metadata};
+use kinora_media::{Metadata, MotionLaw, read_metadata};
 use kinora_model::weights::describe;
 use kinora_train::checkpoint::{Standing, standing};
 use serde_json::{Value, json};
 use std::io::Write as _;
+
+/// The motion buckets whose scores are told.
+const LAW_BUCKETS: [u8; 3] = [0, 127, 255];
 
 /// Endings of the videos `kinora generate` writes, beside folders of frames.
 const VIDEO_ENDINGS: [&str; 5] = ["mp4", "webm", "gif", "png", "npy"];
@@ -41,12 +44,21 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         None => path,
     };
     let description = describe(model, None)?;
+    let law = MotionLaw::of_folder(model)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         let mut report = serde_json::to_value(&description)?;
         if let (Some(training), Some(report)) = (&training, report.as_object_mut()) {
             let facts = json!({ "kind": kind_of(training), "step": training.step });
             report.insert("training".into(), facts);
+        }
+        if let (Some(law), Some(report)) = (&law, report.as_object_mut()) {
+            let scores = LAW_BUCKETS.map(|bucket| law.score(bucket));
+            let facts = json!({
+                "measure": law.measure(), "samples": law.samples(),
+                "buckets": LAW_BUCKETS, "scores": scores,
+            });
+            report.insert("motion_law".into(), facts);
         }
         writeln!(out, "{report}")?;
         return Ok(Outcome::Done);
@@ -57,7 +69,19 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         writeln!(out, "{path}: {kind}, at step {step}; its model:")?;
     }
     writeln!(out, "{description}")?;
+    if let Some(law) = &law {
+        writeln!(out, "{}", law_in_words(law))?;
+    }
     Ok(Outcome::Done)
+}
+
+/// What the motion buckets of a model stand for.
+fn law_in_words(law: &MotionLaw) -> String {
+    let [still, middle, fast] = LAW_BUCKETS.map(|bucket| format!("{:.3}", law.score(bucket)));
+    let (measure, samples) = (law.measure(), law.samples());
+    format!(
+        "  motion buckets by {measure} over {samples} clips: 0 is {still}, 127 is {middle}, 255 is {fast}"
+    )
 }
 
 /// What a folder that `kinora train` wrote is called.

@@ -1,4 +1,4 @@
-//! `kinora train`: a configuration and a folder of videos become a run.
+//! `kinora train`: a configuration and a folder of videos or of shards become a run.
 
 use crate::Outcome;
 use crate::args::TrainArgs;
@@ -75,11 +75,35 @@ impl<'a> Told<'a> {
     fn tell(&mut self, event: Event<'_>) -> io::Result<()> {
         match event {
             Event::Reading { done, of } => self.at("read", done, of),
+            Event::Shards {
+                folder,
+                shards,
+                clips,
+            } => {
+                self.end_stage();
+                let of = if shards == 1 { "shard" } else { "shards" };
+                let on = if clips == 1 { "clip" } else { "clips" };
+                let text = format!(
+                    "training on {clips} {on} of {shards} {of} in {}",
+                    folder.display()
+                );
+                let fields = json!({ "path": named(folder), "shards": shards, "clips": clips });
+                self.reporter.tell("shards", &text, fields)
+            }
             Event::Skipped { path, reason } => {
                 self.end_stage();
                 let text = format!("left out: {}: {reason}", path.display());
                 let fields = json!({ "path": named(path), "reason": reason });
                 self.reporter.tell("skipped", &text, fields)
+            }
+            Event::Latents { refusal } => {
+                self.end_stage();
+                let text = match refusal {
+                    None => "the latents in the shards are taken".to_owned(),
+                    Some(why) => format!("the latents in the shards are not taken: {why}"),
+                };
+                let fields = json!({ "taken": refusal.is_none(), "reason": refusal });
+                self.reporter.tell("latents", &text, fields)
             }
             Event::Encoding { done, of } => self.at("encode", done, of),
             Event::Begins {
@@ -94,7 +118,7 @@ impl<'a> Told<'a> {
                 self.interrupt.wait_for_safe_points();
                 let origin = origin_in_words(origin);
                 let text = format!(
-                    "{origin}; {weights} values, {trained} trained, on {clips} clips; step {step} of {steps} done"
+                    "{origin}; {weights} values, {trained} trained, on {clips} stretches of video; step {step} of {steps} done"
                 );
                 let fields = json!({
                     "origin": origin, "step": step, "steps": steps,

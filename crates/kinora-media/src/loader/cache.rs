@@ -2,16 +2,19 @@
 //!
 //! Each video has two files in the cache: `NAME.rgb`, its frames as raw bytes [frames, height, width, 3],
 //! and `NAME.json`, what they were made from and the differences between them. The second is written
-//! last: where it is, the first is whole. NAME is a hash of the source's path, size and time of change
-//! and of the options, so that a changed source or option never meets an old cache.
+//! last: where it is, the first is whole. NAME is a hash of what the source is (a file's path, size and
+//! time of change; a clip's id and checksum) and of the options, so that a changed source or option
+//! never meets an old cache.
 
 use super::clips::Clip;
-use super::cuts::{difference, find_cuts};
-use super::folder::{SkippedFile, VideoFile, VideoFolder, on_all_cores};
+use super::cuts::difference;
+use super::folder::{SkippedFile, VideoFolder, on_all_cores};
+use super::shards::ShardClips;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::unfinished::{UnfinishedFile, write_whole};
-use crate::video::{ReadOptions, Reader};
+use crate::video::{ReadOptions, Reader, VideoInfo};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -20,7 +23,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Raised when decoding or the layout of the files changes, so that older caches are not taken.
 const VERSION: u32 = 1;
@@ -41,7 +44,7 @@ pub struct CacheOptions {
 /// A decoded video.
 #[derive(Debug)]
 pub struct CachedVideo {
-    /// The video it was decoded from.
+    /// The video it was decoded from; of a clip in a shard, the shard's path and the clip's name.
     pub source: PathBuf,
     /// Rate of the frames in the cache.
     pub fps: Fps,
@@ -51,10 +54,13 @@ pub struct CachedVideo {
     pub differences: Vec<f32>,
     /// The shots: ranges of frames without a hard cut inside.
     pub shots: Vec<Range<usize>>,
-    file: File,
+    /// How much moves in it, where curation has judged that.
+    pub motion_score: Option<f32>,
+    /// Opened for each read: of more videos than a process may hold open files, too.
+    frames_path: PathBuf,
 }
 
-/// The decoded videos of a folder.
+/// The decoded videos of a folder or of shards.
 #[derive(Debug)]
 pub struct ClipCache {
     width: usize,
@@ -83,40 +89,25 @@ impl ClipCache {
         options: &CacheOptions,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<ClipCache> {
-        if options.width == 0 || options.height == 0 || options.max_fps == 0 {
-            return Err(Error::argument(
-                "clip cache",
-                "the size and the rate must be above zero",
-            ));
-        }
-        std::fs::create_dir_all(cache).map_err(Error::io("create the folder", cache))?;
-        let (done, of) = (AtomicUsize::new(0), folder.videos.len());
-        let room = Mutex::new(options.max_bytes);
-        let outcomes = on_all_cores(&folder.videos, |video| {
-            let outcome = open_or_decode(video, cache, options, &room);
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, of);
-            outcome
-        });
-        let (mut videos, mut skipped) = (Vec::new(), folder.skipped.clone());
-        for (video, outcome) in folder.videos.iter().zip(outcomes) {
-            match outcome {
-                Ok(cached) => videos.push(cached),
-                Err(failure) if ends_the_build(&failure) => return Err(failure),
-                Err(failure) => skipped.push(SkippedFile::new(video.path.clone(), &failure)),
-            }
-        }
-        if videos.is_empty() {
-            return Err(nothing_usable(&skipped));
-        }
-        Ok(ClipCache {
-            width: options.width,
-            height: options.height,
-            videos,
-            skipped,
-        })
+        let skipped = folder.skipped.clone();
+        build(&folder.videos, skipped, cache, options, progress)
     }
 
-    /// The decoded videos, in order of their paths.
+    /// Likewise, of the clips of shards. Each is one shot, with the motion score it has there.
+    ///
+    /// # Errors
+    /// As [`ClipCache::build`].
+    pub fn build_from_shards(
+        clips: &ShardClips,
+        cache: &Path,
+        options: &CacheOptions,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<ClipCache> {
+        let skipped = clips.skipped().to_vec();
+        build(&clips.sources(), skipped, cache, options, progress)
+    }
+
+    /// The decoded videos, in the order of their paths or of their places in the shards.
     pub fn videos(&self) -> &[CachedVideo] {
         &self.videos
     }
@@ -147,15 +138,54 @@ impl ClipCache {
         };
         let frame_bytes = self.width * self.height * 3;
         let mut data = vec![0; clip.frames * frame_bytes];
+        let failed = || Error::io("read the decoded frames of", &video.source);
+        let file = File::open(&video.frames_path).map_err(failed())?;
         for (index, frame) in data.chunks_exact_mut(frame_bytes).enumerate() {
             let at = (clip.start + index * clip.stride) * frame_bytes;
-            video
-                .file
-                .read_exact_at(frame, at as u64)
-                .map_err(Error::io("read the decoded frames of", &video.source))?;
+            file.read_exact_at(frame, at as u64).map_err(failed())?;
         }
         Ok(data)
     }
+}
+
+fn build<S: Source>(
+    sources: &[S],
+    mut skipped: Vec<SkippedFile>,
+    cache: &Path,
+    options: &CacheOptions,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<ClipCache> {
+    if options.width == 0 || options.height == 0 || options.max_fps == 0 {
+        return Err(Error::argument(
+            "clip cache",
+            "the size and the rate must be above zero",
+        ));
+    }
+    std::fs::create_dir_all(cache).map_err(Error::io("create the folder", cache))?;
+    let (done, of) = (AtomicUsize::new(0), sources.len());
+    let room = Mutex::new(options.max_bytes);
+    let outcomes = on_all_cores(sources, |source| {
+        let outcome = open_or_decode(source, cache, options, &room);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, of);
+        outcome
+    });
+    let mut videos = Vec::new();
+    for (source, outcome) in sources.iter().zip(outcomes) {
+        match outcome {
+            Ok(cached) => videos.push(cached),
+            Err(failure) if ends_the_build(&failure) => return Err(failure),
+            Err(failure) => skipped.push(SkippedFile::new(source.name(), &failure)),
+        }
+    }
+    if videos.is_empty() {
+        return Err(nothing_usable(&skipped));
+    }
+    Ok(ClipCache {
+        width: options.width,
+        height: options.height,
+        videos,
+        skipped,
+    })
 }
 
 /// Whether a failure is not one video's own: the next video would meet it too.
@@ -178,43 +208,36 @@ fn nothing_usable(skipped: &[SkippedFile]) -> Error {
 }
 
 fn open_or_decode(
-    video: &VideoFile,
+    source: &impl Source,
     cache: &Path,
     options: &CacheOptions,
     room: &Mutex<u64>,
 ) -> Result<CachedVideo> {
-    let key = key_of(&video.path, options)?;
+    let key = key_of(source, options)?;
     let name = format!("{:016x}", hash(key.as_bytes()));
     let (frames_path, record_path) = (
         cache.join(format!("{name}.rgb")),
         cache.join(format!("{name}.json")),
     );
-    if let Some(cached) = open_cached(video, &key, &frames_path, &record_path, options) {
+    if let Some(cached) = open_cached(source, &key, &frames_path, &record_path, options) {
         take_room(room, cached.frames, options)?;
         return Ok(cached);
     }
-    let record = decode(video, key, &frames_path, options, room)?;
+    let record = decode(source, key, &frames_path, options, room)?;
     let text = serde_json::to_vec(&record).expect("numbers and words are JSON");
     write_whole(&record_path, &text)?;
-    open_cached(video, &record.key, &frames_path, &record_path, options)
-        .ok_or_else(|| Error::video(&video.path, "its cache was changed while it was written"))
+    open_cached(source, &record.key, &frames_path, &record_path, options)
+        .ok_or_else(|| Error::video(&source.name(), "its cache was changed while it was written"))
 }
 
 /// Everything that decides what the decoded frames are.
-fn key_of(path: &Path, options: &CacheOptions) -> Result<String> {
-    let path = path.canonicalize().map_err(Error::io("open", path))?;
-    let about = path.metadata().map_err(Error::io("open", &path))?;
-    let changed = about
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+fn key_of(source: &impl Source, options: &CacheOptions) -> Result<String> {
     Ok(format!(
-        "v{VERSION} {}x{} {} fps {} bytes {} ns {path:?}",
+        "v{VERSION} {}x{} {} fps {}",
         options.width,
         options.height,
         options.max_fps,
-        about.len(),
-        changed.unwrap_or_default().as_nanos(),
+        source.identity()?,
     ))
 }
 
@@ -225,53 +248,47 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 fn open_cached(
-    video: &VideoFile,
+    source: &impl Source,
     key: &str,
     frames_path: &Path,
     record_path: &Path,
     options: &CacheOptions,
 ) -> Option<CachedVideo> {
     let record: Record = serde_json::from_slice(&std::fs::read(record_path).ok()?).ok()?;
-    let file = File::open(frames_path).ok()?;
     let frames = record.differences.len();
     let bytes = (frames * options.width * options.height * 3) as u64;
-    if record.key != key || frames == 0 || file.metadata().ok()?.len() != bytes {
+    let found = std::fs::metadata(frames_path).ok()?.len();
+    if record.key != key || frames == 0 || found != bytes {
         return None;
     }
-    let cuts = find_cuts(&record.differences);
-    let starts = std::iter::once(0).chain(cuts.iter().copied());
-    let ends = cuts.iter().copied().chain([frames]);
     Some(CachedVideo {
-        source: video.path.clone(),
+        source: source.name(),
         fps: Fps::new(record.fps.0, record.fps.1)?,
         frames,
-        shots: starts.zip(ends).map(|(start, end)| start..end).collect(),
+        shots: source.shots(&record.differences),
+        motion_score: source.motion_score(),
         differences: record.differences,
-        file,
+        frames_path: frames_path.to_path_buf(),
     })
 }
 
 fn decode(
-    video: &VideoFile,
+    source: &impl Source,
     key: String,
     frames_path: &Path,
     options: &CacheOptions,
     room: &Mutex<u64>,
 ) -> Result<Record> {
-    let Some(fps) = video.info.fps else {
-        return Err(Error::video(
-            &video.path,
-            "the file does not tell its frame rate",
-        ));
-    };
-    let fps = thinned(fps, options.max_fps);
+    let opened = source.open(frames_path)?;
+    let told = |failure: Error| failure.renamed(&opened.path, &source.name());
+    let reader = frames_of(&opened.path, &opened.info, opened.fps, options);
+    let (fps, reader) = reader.map_err(told)?;
     let (unfinished, file) = UnfinishedFile::create(frames_path)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let mut differences = Vec::new();
     let mut before = None;
-    for frame in Reader::open_probed(&video.path, video.info.clone(), &read_options(fps, options))?
-    {
-        let picture = frame?.picture;
+    for frame in reader {
+        let picture = frame.map_err(told)?.picture;
         take_room(room, 1, options)?;
         out.write_all(picture.data())
             .map_err(Error::io("write", frames_path))?;
@@ -281,6 +298,7 @@ fn decode(
         differences.push(change);
         before = Some(picture);
     }
+    source.check_length(differences.len(), fps)?;
     out.flush().map_err(Error::io("write", frames_path))?;
     drop(out);
     unfinished.finish()?;
@@ -291,15 +309,23 @@ fn decode(
     })
 }
 
-fn read_options(fps: Fps, options: &CacheOptions) -> ReadOptions {
-    ReadOptions {
+/// The frames of a video as they go into the cache, with their rate.
+pub(super) fn frames_of(
+    path: &Path,
+    info: &VideoInfo,
+    fps: Fps,
+    options: &CacheOptions,
+) -> Result<(Fps, Reader)> {
+    let fps = thinned(fps, options.max_fps);
+    let read = ReadOptions {
         size: Some((options.width, options.height)),
         fps: Some(fps),
         // One decoder a core is running already.
         threads: 1,
         time_limit: Duration::from_secs(4 * 3600),
         ..ReadOptions::default()
-    }
+    };
+    Ok((fps, Reader::open_probed(path, info.clone(), &read)?))
 }
 
 /// The rate itself, or divided by the smallest whole number that brings it down to `most`.

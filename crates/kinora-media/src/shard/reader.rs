@@ -4,6 +4,8 @@ use super::INDEX;
 use super::member::{self, BLOCK, END, Member};
 use super::sample::ShardSample;
 use crate::error::{Error, Result};
+use crate::latents::LatentRecipe;
+use crate::motion_law::MotionLaw;
 use crate::table::{IndexRow, read_table};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,9 +88,17 @@ pub struct ShardFolder {
     folder: PathBuf,
     index: Vec<IndexRow>,
     shards: BTreeMap<String, File>,
+    law: Option<MotionLaw>,
+    recipe: Option<LatentRecipe>,
 }
 
 impl ShardFolder {
+    /// Whether a folder is one of shards: whether it has their index.
+    #[must_use]
+    pub fn is_one(folder: &Path) -> bool {
+        folder.join(INDEX).is_file()
+    }
+
     /// Opens the index and all shards that it names.
     ///
     /// # Errors
@@ -126,6 +136,8 @@ impl ShardFolder {
         }
         Ok(ShardFolder {
             folder: folder.to_path_buf(),
+            law: MotionLaw::of_folder(folder)?,
+            recipe: LatentRecipe::of_folder(folder)?,
             index,
             shards: shards
                 .into_iter()
@@ -138,6 +150,24 @@ impl ShardFolder {
     #[must_use]
     pub fn index(&self) -> &[IndexRow] {
         &self.index
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The law by which motion scores became buckets, where the folder has it.
+    #[must_use]
+    pub fn motion_law(&self) -> Option<&MotionLaw> {
+        self.law.as_ref()
+    }
+
+    /// How the latents in the shards were made; none where they have none.
+    #[must_use]
+    pub fn latent_recipe(&self) -> Option<&LatentRecipe> {
+        self.recipe.as_ref()
     }
 
     /// The shards, in order.

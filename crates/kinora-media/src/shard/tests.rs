@@ -81,6 +81,7 @@ fn clips_come_back_in_order_and_by_the_index() {
             shards: 3,
             clips: 5,
             captioned: 4,
+            latents: 1,
             bytes
         }
     );

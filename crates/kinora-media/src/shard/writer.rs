@@ -6,6 +6,8 @@ use super::member::{self, END, NAME_MAX, SIZE_MAX, Summed, taken};
 use super::sample::SampleDescription;
 use crate::error::{Error, Result};
 use crate::image::ending_of;
+use crate::latents::LatentRecipe;
+use crate::motion_law::MotionLaw;
 use crate::table::{ClipRow, IndexRow, TableWriter};
 use crate::unfinished::UnfinishedFolder;
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,8 @@ pub struct ShardSummary {
     pub clips: u64,
     /// Clips of those that have a caption.
     pub captioned: u64,
+    /// Clips that have latents.
+    pub latents: u64,
     /// Bytes of all shards.
     pub bytes: u64,
 }
@@ -110,7 +114,7 @@ struct OpenShard {
 
 impl ShardWriter {
     /// Begins a folder of shards that will be, or replace, `folder`; of an older folder only shards
-    /// and their index are replaced.
+    /// and the files beside them that this writes are replaced.
     ///
     /// # Errors
     /// When options or weights make no sense, or the folder holds other things.
@@ -133,6 +137,22 @@ impl ShardWriter {
             last_id: None,
             summary: ShardSummary::default(),
         })
+    }
+
+    /// Puts the law by which motion scores became buckets beside the clips.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_motion_law(&mut self, law: &MotionLaw) -> Result<()> {
+        law.write(self.folder.path())
+    }
+
+    /// Says how the latents of the clips that have any were made.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn put_latent_recipe(&mut self, recipe: &LatentRecipe) -> Result<()> {
+        recipe.write(self.folder.path())
     }
 
     /// Adds a clip. Clips come in ascending order of their ids: so the bytes do not depend on who
@@ -164,6 +184,7 @@ impl ShardWriter {
         open.clips += 1;
         self.summary.clips += 1;
         self.summary.captioned += u64::from(row.caption.is_some());
+        self.summary.latents += u64::from(row.latents.is_some());
         self.index.push(row)
     }
 
@@ -362,7 +383,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// Whether a file of this name is a shard or their index.
+/// Whether a file of this name is a shard, their index, or one that speaks of all of them.
 fn is_ours(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
@@ -371,6 +392,8 @@ fn is_ours(name: &OsStr) -> bool {
         .strip_suffix(".tar")
         .and_then(|name| name.rsplit_once('-'));
     name == INDEX
+        || name == MotionLaw::FILE
+        || name == LatentRecipe::FILE
         || number.is_some_and(|(_, number)| {
             number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
         })

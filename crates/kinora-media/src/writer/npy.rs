@@ -25,7 +25,7 @@ impl Npy {
     pub fn create(path: &Path, size: (usize, usize), text: String) -> Result<Npy> {
         let (unfinished, file) = UnfinishedFile::create(path)?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        file.write_all(&header(0, size))
+        file.write_all(&header(&dims_of(0, size)))
             .map_err(Error::io("write", path))?;
         Ok(Npy {
             unfinished,
@@ -50,7 +50,10 @@ impl Npy {
     pub fn finish(mut self) -> Result<()> {
         self.file
             .seek(SeekFrom::Start(0))
-            .and_then(|_| self.file.write_all(&header(self.frames, self.size)))
+            .and_then(|_| {
+                self.file
+                    .write_all(&header(&dims_of(self.frames, self.size)))
+            })
             .and_then(|()| self.file.flush())
             .map_err(Error::io("write", &self.path))?;
         drop(self.file);
@@ -59,10 +62,17 @@ impl Npy {
     }
 }
 
-/// Magic, version 1.0, and a Python dictionary padded with blanks to a fixed size.
-fn header(frames: usize, (width, height): (usize, usize)) -> Vec<u8> {
+fn dims_of(frames: usize, (width, height): (usize, usize)) -> [usize; 4] {
+    [frames, height, width, 3]
+}
+
+/// Magic, version 1.0, and a Python dictionary padded with blanks to a fixed size: what stands before
+/// the values of an array of f32.
+pub(crate) fn header(dims: &[usize]) -> Vec<u8> {
+    let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
     let dictionary = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, {height}, {width}, 3), }}"
+        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}",
+        dims.join(", ")
     );
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend(((HEADER_BYTES - 10) as u16).to_le_bytes());

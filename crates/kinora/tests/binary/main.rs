@@ -11,4 +11,5 @@ mod models;
 mod pictures;
 mod place;
 mod resume;
+mod shards;
 mod train;

@@ -38,8 +38,9 @@ fn log_numbers(run: &Path) -> Vec<String> {
     text.lines().map(numbers).collect()
 }
 
+/// That two runs have the same log and the same model, and nothing half written.
 #[track_caller]
-fn assert_same(place: &Place, whole: &str, other: &str) {
+pub fn assert_same(place: &Place, whole: &str, other: &str) {
     let (whole, other) = (place.path(whole), place.path(other));
     assert_eq!(log_numbers(&whole), log_numbers(&other));
     let (files, others) = (model_files(&whole), model_files(&other));
