@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""The same work in Kinora and in PyTorch/diffusers, in turn in one run, as ratios.
+"""The same work in Kinora and in its peers, in turn in one run, as ratios.
 
-    python3 bench/side_by_side.py [--pairs 5] [--frames 14 --width 320 --height 192] [--stage NAME ...]
+    python3 bench/side_by_side.py [--pairs 5] [--frames 14 --width 320 --height 192] [--stage NAME ...] [--way NAME ...]
 
-Sets up its own virtual environment (bench/.venv) from the package registry on the first run, builds the
-release binary, and alternates: Kinora, PyTorch, Kinora, PyTorch, ... Each figure is a median of the pairs,
-and the ratio is the median of the ratios of each pair, so that a machine whose speed drifts does not favour
-either. Both sides use random weights of the published sizes in f32, all cores, and no gradient except in the
-training step.
+The peers are PyTorch/diffusers as it comes (eager), with its networks in channels-last order, and so and
+compiled; for inference OpenVINO too. Sets up its own virtual environment (bench/.venv) from the package
+registry on the first run, builds the release binary, and alternates with each peer: Kinora, peer, Kinora,
+peer, ... Each figure is a median of the pairs, and the ratio is the median of the ratios of each pair, so that a
+machine whose speed drifts does not favour either. All use random weights of the published sizes in f32, all
+cores, and no gradient except in the training step. A way that a peer cannot go is printed with its reason.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import peers
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -34,101 +37,19 @@ def enter_environment():
         print("side_by_side: setting up", VENV, file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
         requirements = ROOT / "scripts" / "goldens-requirements.txt"
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "openvino", "-r", str(requirements)], check=True)
     os.environ["KINORA_BENCH_READY"] = "1"
     os.execv(str(python), [str(python), *sys.argv])
 
 
 def seconds(work, runs):
-    """Median seconds of `runs` runs after one to warm up."""
-    work()
+    """Median seconds of `runs` runs."""
     spent = []
     for _ in range(runs):
         started = time.perf_counter()
         work()
         spent.append(time.perf_counter() - started)
     return statistics.median(spent)
-
-
-def peers(arguments, setup):
-    """For each stage a function that builds the peer's network and gives the work to time."""
-    import torch
-    import transformers
-    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-
-    torch.set_num_threads(os.cpu_count())
-    torch.manual_seed(0)
-    t, h, w = arguments.frames, arguments.height // 8, arguments.width // 8
-
-    def vae():
-        return AutoencoderKLTemporalDecoder(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            layers_per_block=2,
-        ).eval()
-
-    def clip():
-        config = transformers.CLIPVisionConfig(
-            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
-            patch_size=14, image_size=224, projection_dim=1024, hidden_act="gelu",
-        )
-        tower = transformers.CLIPVisionModelWithProjection(config).eval()
-        picture = torch.randn(1, 3, 224, 224)
-        return lambda: tower(picture)
-
-    def vae_encode():
-        network = vae()
-        picture = torch.randn(1, 3, arguments.height, arguments.width)
-        return lambda: network.encode(picture).latent_dist.mode()
-
-    def vae_decode():
-        network = vae()
-        latents = torch.randn(t, 4, h, w)
-        return lambda: network.decode(latents, num_frames=t).sample
-
-    def unet_step():
-        network = UNetSpatioTemporalConditionModel(num_frames=t).eval()
-        x, context = torch.randn(1, t, 8, h, w), torch.randn(1, 1, 1024)
-        added = torch.tensor([[6.0, 127.0, 0.02]])
-        return lambda: network(x, torch.tensor(0.5), context, added_time_ids=added).sample
-
-    def train_step():
-        config = {k: v for k, v in setup["unet"].items() if not k.startswith("_")}
-        network = UNetSpatioTemporalConditionModel.from_config(config).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        b, t, h, w = (setup[name] for name in ("batch", "frames", "latent_height", "latent_width"))
-        x, target = torch.randn(b, t, config["in_channels"], h, w), torch.randn(b, t, config["out_channels"], h, w)
-        context = torch.randn(b, 1, setup["context"])
-        added = torch.tensor([[6.0, 127.0, 0.02]] * b)
-
-        def step():
-            optimiser.zero_grad()
-            answer = network(x, torch.full((b,), 0.5), context, added_time_ids=added).sample
-            torch.nn.functional.mse_loss(answer, target).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-
-        return step
-
-    def without_gradient(build):
-        def built():
-            work = build()
-
-            def run():
-                with torch.no_grad():
-                    work()
-
-            return run
-
-        return built
-
-    return {
-        "clip": without_gradient(clip),
-        "vae-encode": without_gradient(vae_encode),
-        "unet-step": without_gradient(unet_step),
-        "vae-decode": without_gradient(vae_decode),
-        "train-step": train_step,
-    }
 
 
 def kinora(arguments, stage):
@@ -149,38 +70,50 @@ def main():
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=192)
     parser.add_argument("--stage", action="append", choices=STAGES)
+    parser.add_argument("--way", action="append", choices=peers.WAYS)
     arguments = parser.parse_args()
     enter_environment()
     subprocess.run(["cargo", "build", "--release", "--locked", "-q"], cwd=ROOT, check=True)
 
     rows = []
     for stage in arguments.stage or STAGES:
-        key = stage.replace("-", "_") + "_s"
-        setup = kinora(arguments, stage).get("train_step_setup") if stage == "train-step" else None
-        work = peers(arguments, setup)[stage]()
-        ours, theirs = [], []
-        for _ in range(arguments.pairs):
-            ours.append(kinora(arguments, stage)[key])
-            theirs.append(seconds(work, arguments.runs))
-        ratio = statistics.median(b / a for a, b in zip(ours, theirs))
-        rows.append(
-            {
-                "stage": stage,
-                "kinora_s": round(statistics.median(ours), 4),
-                "pytorch_s": round(statistics.median(theirs), 4),
-                "times_faster": round(ratio, 2),
-                "pairs": arguments.pairs,
-            }
-        )
-        print(json.dumps(rows[-1]), flush=True)
-        del work
+        trains = stage == "train-step"
+        setup = kinora(arguments, stage)["train_step_setup"] if trains else None
+        build = peers.networks(arguments, setup)[stage]
+        for way in arguments.way or peers.WAYS:
+            if trains and way == "openvino":
+                continue
+            rows.append({"stage": stage, "peer": way, **compared(arguments, stage, build, way, trains)})
+            print(json.dumps(rows[-1]), flush=True)
 
-    print(f"\n{'stage':<12}{'kinora':>10}{'pytorch':>10}{'faster':>9}", file=sys.stderr)
+    print(f"\n{'stage':<12}{'peer':<16}{'kinora':>10}{'peer':>10}{'faster':>9}", file=sys.stderr)
     for row in rows:
-        print(
-            f"{row['stage']:<12}{row['kinora_s']:>8.2f} s{row['pytorch_s']:>8.2f} s{row['times_faster']:>7.2f}×",
-            file=sys.stderr,
-        )
+        if "failed" not in row:
+            print(
+                f"{row['stage']:<12}{row['peer']:<16}{row['kinora_s']:>8.2f} s{row['peer_s']:>8.2f} s"
+                f"{row['times_faster']:>7.2f}×",
+                file=sys.stderr,
+            )
+
+
+def compared(arguments, stage, build, way, trains):
+    """Medians of the pairs against one peer."""
+    key = stage.replace("-", "_") + "_s"
+    try:
+        work = peers.work(build, way, trains)
+        work()
+    except Exception as failure:  # whatever a peer's compiler throws
+        return {"failed": f"{type(failure).__name__}: {str(failure).splitlines()[0][:160]}"}
+    ours, theirs = [], []
+    for _ in range(arguments.pairs):
+        ours.append(kinora(arguments, stage)[key])
+        theirs.append(seconds(work, arguments.runs))
+    return {
+        "kinora_s": round(statistics.median(ours), 4),
+        "peer_s": round(statistics.median(theirs), 4),
+        "times_faster": round(statistics.median(b / a for a, b in zip(ours, theirs)), 2),
+        "pairs": arguments.pairs,
+    }
 
 
 if __name__ == "__main__":

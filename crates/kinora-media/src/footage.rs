@@ -20,7 +20,6 @@ use crate::image::Rgb8Image;
 use crate::metadata::Metadata;
 use crate::writer::Writer;
 use random::Random;
-use serde_json::json;
 use shot::Shot;
 pub use shot::Subject;
 use std::path::{Path, PathBuf};
