@@ -1,6 +1,5 @@
 """The peers of Kinora on the processor: PyTorch in three settings, and OpenVINO, on networks of published sizes."""
 
-import copy
 import os
 
 WAYS = ["eager", "channels-last", "compiled", "openvino"]
@@ -73,11 +72,13 @@ def work(build, way, trains):
     """What to time: a function that runs the network once in one of the `WAYS`."""
     import torch
 
-    module, inputs = build()
     if way == "openvino":
-        return openvino_work(module, inputs)
+        return openvino_work(build)
+    module, inputs = build()
     if way in ("channels-last", "compiled"):
-        module = module.to(memory_format=torch.channels_last)
+        for weight in module.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.to(memory_format=torch.channels_last)
         inputs = tuple(x.to(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
     parameters = list(module.parameters())
     if way == "compiled":
@@ -101,16 +102,24 @@ def work(build, way, trains):
     return learn
 
 
-def openvino_work(module, inputs):
+def openvino_work(build):
+    """Goes by way of a file, so that the weights are not held three times while it compiles."""
+    import gc
+    import tempfile
+
     import openvino
     import torch
 
+    module, inputs = build()
     with torch.no_grad():
         model = openvino.convert_model(module, example_input=inputs)
     # The shapes of the example, so that it plans for them alone.
     model.reshape({port: list(x.shape) for port, x in zip(model.inputs, inputs)})
-    arrays = [x.numpy() for x in copy.copy(inputs)]
+    arrays = [x.numpy() for x in inputs]
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(model, "CPU", hints)
-    del model, module
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save_model(model, f"{folder}/model.xml", compress_to_fp16=False)
+        del model, module
+        gc.collect()
+        compiled = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", hints)
     return lambda: compiled(arrays)
