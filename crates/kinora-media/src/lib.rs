@@ -37,7 +37,7 @@ pub use crate::table::{
     TableRow, TableWriter, read_table, write_table,
 };
 pub use crate::tool::run_tool;
-pub use crate::unfinished::remove_unfinished;
+pub use crate::unfinished::{is_unfinished, remove_unfinished};
 pub use crate::video::{
     AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, PartCopy,
     ReadOptions, Reader, Rotation, VideoInfo, children_cpu_secs, list_packets, probe,
