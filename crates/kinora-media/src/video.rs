@@ -7,6 +7,7 @@ mod analysis;
 mod packets;
 mod probe;
 mod process;
+mod raw_frames;
 mod reader;
 mod stream_copy;
 mod times;
