@@ -10,6 +10,7 @@ use kinora_curate::clipping::{
     Check, ClipFile, ClipPlan, ClipSettings, CutOutOptions, Keyframes, clip_ending, cut_out,
     plan_clips,
 };
+use kinora_curate::cost::{Cost, Moment};
 use kinora_curate::cuts::{Cut, CutMeter, CutSettings, FrameScores, cuts};
 use kinora_media::{AnalysisFrame, AnalysisOptions, AnalysisReader, probe_packets};
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let found = cuts(&scores, &settings);
         let mut line = json!({
             "video": video, "frames": scores.frames(), "seconds": spent.as_secs_f64(),
-            "measuring_seconds": measuring.as_secs_f64(), "cuts": found,
+            "measuring_cpu_seconds": measuring.own_s, "cuts": found,
         });
         if let Some(folder) = &clips {
             line["clips"] = clips_of(
@@ -106,19 +107,19 @@ fn clips_of(
     Ok(clips.into())
 }
 
-/// One decode; the time it took in all, and without ffmpeg.
+/// One decode; the time it took in all, and the processor time of measuring alone.
 fn measure(
     video: &Path,
     options: &AnalysisOptions,
-) -> kinora_curate::Result<(AnalysisReader, FrameScores, Duration, Duration)> {
+) -> kinora_curate::Result<(AnalysisReader, FrameScores, Duration, Cost)> {
     let start = Instant::now();
-    let mut measuring = Duration::ZERO;
+    let mut measuring = Cost::default();
     let mut reader = AnalysisReader::open(video, options)?;
     let (mut meter, mut frame) = (CutMeter::new(), AnalysisFrame::default());
     while reader.read_into(&mut frame)? {
-        let before = Instant::now();
+        let before = Moment::now();
         meter.push(&frame);
-        measuring += before.elapsed();
+        measuring.add(before.until(Moment::now(), 1));
     }
     Ok((reader, meter.finish(), start.elapsed(), measuring))
 }
