@@ -15,34 +15,22 @@ hard cuts and for transitions alike, but one that finds the other sort counts fo
 """
 
 import argparse
+import concurrent.futures
 import itertools
 import json
 import multiprocessing
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import environment
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-VENV = HERE / ".venv-cuts"
 WIDTH, HEIGHT, FPS = 320, 180, 24
 SHOTS = []
-
-
-def enter_environment():
-    """Runs this script again inside a virtual environment that has PySceneDetect."""
-    if os.environ.get("KINORA_BENCH_READY") == "1":
-        return
-    python = Path(os.environ.get("KINORA_BENCH_PYTHON", VENV / "bin" / "python"))
-    if not python.exists():
-        print("cuts: setting up", VENV, file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "scenedetect==0.7.2"], check=True)
-    os.environ["KINORA_BENCH_READY"] = "1"
-    os.execv(str(python), [str(python), *sys.argv])
 
 
 # ---- the corpus ------------------------------------------------------------------------------------------
@@ -346,22 +334,50 @@ def best_choice(sweep, truth, sort):
     return max(range(len(sweep)), key=lambda choice: score(sweep[choice], truth, 1)[sort]["f1"])
 
 
+def all_at_once(binary, paths):
+    """Seconds by the wall clock of all videos, as many at a time as there are cores."""
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda path: our_cuts(binary, [path]), paths))
+    return time.perf_counter() - started
+
+
+def peer_detection_seconds(paths, name, parameters):
+    """CPU seconds of a detector on frames that are decoded and shrunk already."""
+    import cv2
+    import scenedetect
+    from scenedetect.scene_manager import compute_downscale_factor
+
+    spent = 0.0
+    for path in paths:
+        video, own = scenedetect.open_video(str(path)), detector(name, parameters)
+        factor = compute_downscale_factor(max(video.frame_size))
+        size = tuple(max(1, round(side / factor)) for side in video.frame_size)
+        while (frame := video.read()) is not False:
+            small = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+            spent += own_seconds(lambda: own.process_frame(video.position, small))[0]
+        spent += own_seconds(lambda: own.post_process(video.position))[0]
+    return spent
+
+
 def speed(arguments, paths, truth, peers):
-    """Frames a second of each on the same videos, by the wall clock and by CPU time, in turn."""
+    """Frames a second on the same videos, in turn: of the whole pass, decoding included, and of the detectors
+    alone. PySceneDetect has one video at a time and OpenCV's own threads; Kinora one thread a video, and one
+    video a core where the wall clock counts."""
     frames = sum(truth[path.name]["frames"] for path in paths)
-    ours = [arguments.binary, *map(str, paths)]
-    walls = time.perf_counter()
-    cpu = cpu_seconds(ours)
-    wall = time.perf_counter() - walls
+    wall = all_at_once(arguments.binary, paths)
+    cpu = cpu_seconds([arguments.binary, *map(str, paths)])
     null = sum(cpu_seconds(["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-i", str(path), "-f", "null", "-"])
                for path in paths)
-    measuring = sum(line["measuring_seconds"] for line in our_cuts(arguments.binary, paths).values())
-    print(f"\nframes a second        | wall clock | of CPU time | detection alone    ({frames} frames)")
-    print(f"{'kinora':22} | {frames / wall:10.0f} | {frames / cpu:11.0f} | {frames / measuring:.0f}")
-    print(f"{'ffmpeg to null':22} | {'':10} | {frames / null:11.0f} | kinora costs {cpu / null:.2f} of it")
+    alone = sum(line["measuring_cpu_seconds"] for line in our_cuts(arguments.binary, paths).values())
+    print(f"\nframes a second        | whole pass, wall, {os.cpu_count()} cores | whole pass, CPU time | detectors, CPU time"
+          f"    ({frames} frames)")
+    print(f"{'kinora':22} | {frames / wall:25.0f} | {frames / cpu:20.0f} | {frames / alone:.0f}")
+    print(f"{'ffmpeg to null':22} | {'':25} | {frames / null:20.0f} | kinora costs {cpu / null:.2f} of it")
     for name, parameters in peers:
         spent = own_seconds(lambda: [peer_cuts(path, name, parameters) for path in paths])
-        print(f"{name:22} | {frames / spent[1]:10.0f} | {frames / spent[0]:11.0f} |", flush=True)
+        own = peer_detection_seconds(paths, name, parameters)
+        print(f"{name:22} | {frames / spent[1]:25.0f} | {frames / spent[0]:20.0f} | {frames / own:.0f}", flush=True)
 
 
 def main():
@@ -407,5 +423,5 @@ def main():
 
 
 if __name__ == "__main__":
-    enter_environment()
+    environment.enter(".venv-cuts", ["scenedetect==0.7.2"])
     main()

@@ -15,27 +15,14 @@ import argparse
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import environment
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-VENV = HERE / ".venv-flow"
-
-
-def enter_environment():
-    """Runs this script again inside a virtual environment that has OpenCV."""
-    if os.environ.get("KINORA_BENCH_READY") == "1":
-        return
-    python = Path(os.environ.get("KINORA_BENCH_PYTHON", VENV / "bin" / "python"))
-    if not python.exists():
-        print("flow: setting up", VENV, file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "numpy", "opencv-python-headless==5.0.0.93"], check=True)
-    os.environ["KINORA_BENCH_READY"] = "1"
-    os.execv(str(python), [str(python), *sys.argv])
 
 
 def affine_pair(width, height):
@@ -86,8 +73,8 @@ def kinora(example, first, second, threads, folder, repeats):
     paths[0].write_bytes(first.tobytes())
     paths[1].write_bytes(second.tobytes())
     command = [example, width, height, *paths, repeats]
-    environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
-    done = subprocess.run(list(map(str, command)), check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    variables = dict(os.environ, RAYON_NUM_THREADS=str(threads))
+    done = subprocess.run(list(map(str, command)), check=True, env=variables, stdout=subprocess.PIPE, text=True)
     flow = np.fromfile(paths[2], "<f4").reshape(height, width, 2)
     return flow, [float(line) for line in done.stdout.split()]
 
@@ -137,7 +124,7 @@ def main():
     parser.add_argument("--video", type=Path)
     parser.add_argument("--example", type=Path, help="a built flow_of_pictures; default: build it")
     arguments = parser.parse_args()
-    enter_environment()
+    environment.enter(".venv-flow", ["numpy", "opencv-python-headless==5.0.0.93"])
     import cv2
 
     example = arguments.example

@@ -20,26 +20,12 @@ import sys
 import time
 from pathlib import Path
 
+import environment
 import peers
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-VENV = HERE / ".venv"
 STAGES = ["clip", "vae-encode", "unet-step", "vae-decode", "train-step"]
-
-
-def enter_environment():
-    """Runs this script again inside a virtual environment that has PyTorch and diffusers."""
-    if os.environ.get("KINORA_BENCH_READY") == "1":
-        return
-    python = Path(os.environ.get("KINORA_BENCH_PYTHON", VENV / "bin" / "python"))
-    if not python.exists():
-        print("side_by_side: setting up", VENV, file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        requirements = ROOT / "scripts" / "goldens-requirements.txt"
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "openvino", "-r", str(requirements)], check=True)
-    os.environ["KINORA_BENCH_READY"] = "1"
-    os.execv(str(python), [str(python), *sys.argv])
 
 
 def seconds(work, runs):
@@ -72,7 +58,7 @@ def main():
     parser.add_argument("--stage", action="append", choices=STAGES)
     parser.add_argument("--way", action="append", choices=peers.WAYS)
     arguments = parser.parse_args()
-    enter_environment()
+    environment.enter(".venv", ["openvino", "-r", str(ROOT / "scripts" / "goldens-requirements.txt")])
     subprocess.run(["cargo", "build", "--release", "--locked", "-q"], cwd=ROOT, check=True)
 
     rows = []

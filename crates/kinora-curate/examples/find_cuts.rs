@@ -7,13 +7,15 @@
 //! out and proves by decoding that each holds its frames.
 
 use kinora_curate::clipping::{
-    Check, ClipSettings, CutOutOptions, clip_ending, cut_out, find_keyframes, plan_clips,
+    Check, ClipFile, ClipPlan, ClipSettings, CutOutOptions, Keyframes, clip_ending, cut_out,
+    plan_clips,
 };
+use kinora_curate::cost::{Cost, Moment};
 use kinora_curate::cuts::{Cut, CutMeter, CutSettings, FrameScores, cuts};
-use kinora_media::{AnalysisFrame, AnalysisOptions, AnalysisReader};
+use kinora_media::{AnalysisFrame, AnalysisOptions, AnalysisReader, probe_packets};
 use serde_json::{Value, json};
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let found = cuts(&scores, &settings);
         let mut line = json!({
             "video": video, "frames": scores.frames(), "seconds": spent.as_secs_f64(),
-            "measuring_seconds": measuring.as_secs_f64(), "cuts": found,
+            "measuring_cpu_seconds": measuring.own_s, "cuts": found,
         });
         if let Some(folder) = &clips {
             line["clips"] = clips_of(
@@ -81,32 +83,43 @@ fn clips_of(
         check: Check::Decode,
         ..CutOutOptions::default()
     };
-    let keyframes = find_keyframes(video, info, first, &scores.micros, options.time_limit)?;
+    let (_, packets) = probe_packets(video, options.time_limit)?;
+    let keyframes = Keyframes::new(&packets, first, &scores.micros);
     let stem = video.file_stem().unwrap_or_default().to_string_lossy();
+    let plans = plan_clips(found, &keyframes, &scores.micros, &ClipSettings::default());
+    let name = |plan: &ClipPlan| format!("{stem}-{:06}.{}", plan.start_frame, clip_ending(info));
+    let names: Vec<PathBuf> = plans.iter().map(|plan| folder.join(name(plan))).collect();
+    let files = plans
+        .iter()
+        .zip(&names)
+        .map(|(plan, out)| ClipFile { plan, out });
+    let files: Vec<ClipFile> = files.collect();
     let mut clips = Vec::new();
-    for plan in plan_clips(found, &keyframes, &scores.micros, &ClipSettings::default()) {
-        let name = format!("{stem}-{:06}.{}", plan.start_frame, clip_ending(info));
-        let outcome = cut_out(video, info, first, &plan, &folder.join(&name), &options)?;
+    for (file, made) in files
+        .iter()
+        .zip(cut_out(video, info, first, &files, &options))
+    {
+        let made = made?;
         clips.push(json!({
-            "file": name, "plan": plan, "encoded": outcome.encoded, "reason": outcome.reason,
+            "file": file.out, "plan": file.plan, "encoded": made.encoded, "reason": made.reason,
         }));
     }
     Ok(clips.into())
 }
 
-/// One decode; the time it took in all, and without ffmpeg.
+/// One decode; the time it took in all, and the processor time of measuring alone.
 fn measure(
     video: &Path,
     options: &AnalysisOptions,
-) -> kinora_curate::Result<(AnalysisReader, FrameScores, Duration, Duration)> {
+) -> kinora_curate::Result<(AnalysisReader, FrameScores, Duration, Cost)> {
     let start = Instant::now();
-    let mut measuring = Duration::ZERO;
+    let mut measuring = Cost::default();
     let mut reader = AnalysisReader::open(video, options)?;
     let (mut meter, mut frame) = (CutMeter::new(), AnalysisFrame::default());
     while reader.read_into(&mut frame)? {
-        let before = Instant::now();
+        let before = Moment::now();
         meter.push(&frame);
-        measuring += before.elapsed();
+        measuring.add(before.until(Moment::now(), 1));
     }
     Ok((reader, meter.finish(), start.elapsed(), measuring))
 }

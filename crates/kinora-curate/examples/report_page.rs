@@ -5,7 +5,7 @@
 //! The clips are not real; their scores follow the shapes of the paper's figures.
 
 use kinora_curate::filter::{FilterSettings, filter};
-use kinora_curate::report::{Report, StepCost, Tally, report_html, report_text};
+use kinora_curate::report::{Report, StepCost, Tally, report_html};
 use kinora_media::{ClipRow, Rgb8Image, SourceRow, Status};
 use std::f32::consts::TAU;
 
@@ -23,7 +23,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thumbnail: &picture,
     };
     std::fs::write(path, report_html(&report))?;
-    print!("{}", report_text(&report));
     Ok(())
 }
 

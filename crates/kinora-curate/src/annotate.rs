@@ -139,14 +139,15 @@ impl<'a> Work<'a> {
         if let Some(known) = self.known()? {
             return Ok(Some(known));
         }
-        let info = self.probe(&opened)?;
-        let (seen, motion) = self.look(&opened, &info)?;
+        let probed = self.probe(&opened)?;
+        let info = &probed.info;
+        let (seen, motion) = self.look(&opened, info)?;
         let Some(seen) = seen else {
             self.left_out(Step::Cuts);
             return Ok(None);
         };
-        let plans = self.cut(&opened, &info, &seen)?;
-        self.cut_out(&opened, &info, &seen, &plans)?;
+        let plans = self.cut(&opened, &probed, &seen)?;
+        self.cut_out(&opened, info, &seen, &plans)?;
         self.measure_motion(&plans, motion.as_ref());
         self.judge_pictures()?;
         self.caption()?;

@@ -7,7 +7,7 @@
 
 mod cut_out;
 
-pub use cut_out::{Check, CutOut, CutOutOptions, clip_ending, cut_out, find_keyframes};
+pub use cut_out::{Check, ClipFile, CutOut, CutOutOptions, clip_ending, cut_out, in_one_run};
 
 use crate::cuts::Cut;
 use crate::error::{Error, Result};

@@ -3,9 +3,9 @@
 //! ```text
 //! DIR/clips.parquet cuts.parquet sources.parquet motion_law.json costs.json    published, each whole
 //! DIR/clips/3f/3f9c….mp4                                                       the clips
-//! DIR/work/inputs.json curate.toml makers.json                                 what is to be done
-//! DIR/work/results/a7/a7….json                                                 one for each input
-//! DIR/work/costs/  DIR/work/cache/                                             for the next run
+//! DIR/ledger/inputs.json curate.toml makers.json                               what is to be done
+//! DIR/ledger/results/a7/a7….json                                               one for each input
+//! DIR/ledger/costs/  DIR/ledger/cache/                                         for the next run
 //! ```
 //!
 //! Every name follows from what the file holds, so that any number of programs on any number of
@@ -18,6 +18,7 @@ use crate::cost::Costs;
 use crate::makers::Makers;
 use crate::sources::Slice;
 use crate::{Error, Result};
+use kinora_media::is_unfinished;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ impl Ledger {
 
     /// What is kept between runs.
     pub fn cache(&self) -> Cache {
-        Cache::new(self.work("cache"))
+        Cache::new(self.entry("cache"))
     }
 
     /// Writes down what is to be done. A whole run may change the list, the settings and the judges; a
@@ -62,8 +63,8 @@ impl Ledger {
         makers: &Makers,
         slice: Slice,
     ) -> Result<()> {
-        let (inputs, settings) = (self.work("inputs.json"), self.work("curate.toml"));
-        let judges = self.work("makers.json");
+        let (inputs, settings) = (self.entry("inputs.json"), self.entry("curate.toml"));
+        let judges = self.entry("makers.json");
         if slice != Slice::WHOLE {
             let known: Option<Vec<String>> = read_json(&inputs)?;
             agree(&inputs, known.is_none_or(|known| known == names), "videos")?;
@@ -84,7 +85,7 @@ impl Ledger {
         let mut kept = self.config()?;
         kept.filter.clone_from(&config.filter);
         kept.shards.clone_from(&config.shards);
-        write_whole(&self.work("curate.toml"), kept.to_toml().as_bytes())?;
+        write_whole(&self.entry("curate.toml"), kept.to_toml().as_bytes())?;
         Ok(kept)
     }
 
@@ -93,7 +94,7 @@ impl Ledger {
     /// # Errors
     /// When no run has begun here.
     pub fn inputs(&self) -> Result<Vec<String>> {
-        let place = self.work("inputs.json");
+        let place = self.entry("inputs.json");
         read_json(&place)?.ok_or_else(|| self.not_begun(&place))
     }
 
@@ -102,7 +103,7 @@ impl Ledger {
     /// # Errors
     /// When no run has begun here, or the file was damaged.
     pub fn config(&self) -> Result<Config> {
-        let place = self.work("curate.toml");
+        let place = self.entry("curate.toml");
         if !place.exists() {
             return Err(self.not_begun(&place));
         }
@@ -114,7 +115,7 @@ impl Ledger {
     /// # Errors
     /// When no run has begun here.
     pub fn makers(&self) -> Result<Makers> {
-        let place = self.work("makers.json");
+        let place = self.entry("makers.json");
         read_json(&place)?.ok_or_else(|| self.not_begun(&place))
     }
 
@@ -173,9 +174,8 @@ impl Ledger {
             for entry in std::fs::read_dir(&folder).map_err(Error::file(&folder))? {
                 let entry = entry.map_err(Error::file(&folder))?;
                 let (path, name) = (entry.path(), entry.file_name());
-                let name = name.to_string_lossy();
                 let is_folder = entry.file_type().map_err(Error::file(&path))?.is_dir();
-                if !(name.starts_with(".kinora-") && name.ends_with(".tmp")) {
+                if !is_unfinished(&name) {
                     open.extend(is_folder.then_some(path));
                 } else if is_left_over(&entry) {
                     let removed = match is_folder {
@@ -189,13 +189,13 @@ impl Ledger {
         Ok(())
     }
 
-    fn work(&self, name: &str) -> PathBuf {
-        self.folder.join("work").join(name)
+    fn entry(&self, name: &str) -> PathBuf {
+        self.folder.join("ledger").join(name)
     }
 
     fn place(&self, kind: &str, name: &str) -> PathBuf {
         let key = key(&[name]);
-        let place = self.work(kind).join(&key[..2]);
+        let place = self.entry(kind).join(&key[..2]);
         place.join(format!("{key}.json"))
     }
 }

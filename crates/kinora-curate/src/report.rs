@@ -6,12 +6,11 @@
 
 mod histogram;
 mod page;
+mod sets;
 mod tally;
-mod text;
 mod words;
 
 pub use tally::{SetTally, Tally};
-pub use text::report_text;
 
 use kinora_media::Rgb8Image;
 

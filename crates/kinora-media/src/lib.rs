@@ -40,9 +40,10 @@ pub use crate::table::{
     TableRow, TableWriter, read_table, write_table,
 };
 pub use crate::tool::run_tool;
-pub use crate::unfinished::remove_unfinished;
+pub use crate::unfinished::{is_unfinished, remove_unfinished};
 pub use crate::video::{
-    AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, ReadOptions,
-    Reader, Rotation, VideoInfo, children_cpu_secs, probe, probe_within, read_packets, stream_copy,
+    AnalysisFrame, AnalysisOptions, AnalysisReader, CopyOptions, Frame, Packet, PartCopy,
+    ReadOptions, Reader, Rotation, VideoInfo, children_cpu_secs, list_packets, probe,
+    probe_packets, probe_within, stream_copy,
 };
 pub use crate::writer::Writer;

@@ -16,6 +16,13 @@ const PREFIX: &str = ".kinora-";
 /// Temporary names end so, and `.gitignore` knows it.
 const SUFFIX: &str = ".tmp";
 
+/// Whether a file or folder of this name is a half-written output: of this process, of another that is at
+/// work, or of one that was killed.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+}
+
 /// Every temporary file and folder of this process, so that one who ends the process at once can
 /// remove them first: an exit runs no `drop`.
 static LISTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -49,15 +56,20 @@ impl Drop for Listing {
     }
 }
 
-/// Makes a temporary entry beside `target` with `make` and lists it.
+/// Makes a temporary entry of these rights beside `target` with `make` and lists it. They are the usual
+/// ones of a new file or folder: `tempfile` alone would keep it to its owner.
 fn make_listed<T: AsRef<Path>>(
     target: &Path,
     action: &'static str,
-    make: impl FnOnce(&Path) -> std::io::Result<T>,
+    rights: u32,
+    make: impl FnOnce(&Builder<'_, '_>, &Path) -> std::io::Result<T>,
 ) -> Result<(Listing, T)> {
     let folder = folder_of(target)?;
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    builder.permissions(Permissions::from_mode(rights));
     let mut listed = listed();
-    let made = make(folder).map_err(Error::io(action, target))?;
+    let made = make(&builder, folder).map_err(Error::io(action, target))?;
     listed.insert(made.as_ref().to_path_buf());
     Ok((Listing(made.as_ref().to_path_buf()), made))
 }
@@ -74,14 +86,10 @@ impl UnfinishedFile {
     /// Opens a temporary file beside `target`.
     pub fn create(target: &Path) -> Result<(UnfinishedFile, File)> {
         check_file(target)?;
-        // The usual rights of a new file: `tempfile` alone would keep it to its owner.
-        let (listing, temporary) = make_listed(target, "create a file beside", |folder| {
-            Builder::new()
-                .prefix(PREFIX)
-                .suffix(SUFFIX)
-                .permissions(Permissions::from_mode(0o666))
-                .tempfile_in(folder)
-        })?;
+        let (listing, temporary) =
+            make_listed(target, "create a file beside", 0o666, |builder, folder| {
+                builder.tempfile_in(folder)
+            })?;
         let (file, temporary) = temporary.into_parts();
         let unfinished = UnfinishedFile {
             temporary,
@@ -135,13 +143,12 @@ impl UnfinishedFolder {
     /// folder.
     pub fn create(target: &Path, replaceable: fn(&OsStr) -> bool) -> Result<UnfinishedFolder> {
         check_replaceable(target, replaceable)?;
-        let (listing, temporary) = make_listed(target, "create a folder beside", |folder| {
-            Builder::new()
-                .prefix(PREFIX)
-                .suffix(SUFFIX)
-                .permissions(Permissions::from_mode(0o777))
-                .tempdir_in(folder)
-        })?;
+        let (listing, temporary) = make_listed(
+            target,
+            "create a folder beside",
+            0o777,
+            |builder, folder| builder.tempdir_in(folder),
+        )?;
         Ok(UnfinishedFolder {
             temporary,
             listing,

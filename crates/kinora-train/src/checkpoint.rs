@@ -245,9 +245,10 @@ fn remove_unfinished(run: &Path) -> Result<()> {
         }
         for entry in std::fs::read_dir(&folder).map_err(Error::io("read", &folder))? {
             let path = entry.map_err(Error::io("read", &folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Pictures and frames are written under such names by kinora-media.
-            let is_temporary = name.starts_with(".kinora-") && name.ends_with(".tmp");
+            let name = path.file_name().unwrap_or_default();
+            // Pictures and frames are written under such names.
+            let is_temporary = kinora_media::is_unfinished(name);
+            let name = name.to_string_lossy();
             if path.is_dir() && name.ends_with(".unfinished") {
                 std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
             } else if path.is_file() && (is_temporary || name.ends_with(".unfinished")) {

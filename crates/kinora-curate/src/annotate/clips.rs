@@ -1,12 +1,13 @@
 //! From what was measured to cuts, from cuts to clips, and clips as files.
 
 use super::Work;
-use super::ingest::Opened;
+use super::ingest::{Opened, Probed};
 use super::look::Seen;
 use crate::Result;
 use crate::cache::key;
 use crate::clipping::{
-    ClipPlan, CutOutOptions, Keyframes, clip_ending, cut_out, find_keyframes, plan_clips,
+    ClipFile, ClipPlan, ClipSettings, CutOut, CutOutOptions, Keyframes, clip_ending, cut_out,
+    in_one_run, plan_clips,
 };
 use crate::cuts::cuts;
 use crate::motion::{MotionTrack, motion_score};
@@ -30,7 +31,7 @@ impl Work<'_> {
     pub(super) fn cut(
         &mut self,
         opened: &Opened,
-        info: &VideoInfo,
+        probed: &Probed,
         seen: &Seen,
     ) -> Result<Vec<ClipPlan>> {
         let config = &self.workshop.config;
@@ -38,14 +39,14 @@ impl Work<'_> {
         let found = self
             .costs
             .of("cuts", 0, || cuts(&seen.scores, &config.cuts));
-        let limit = self.time_limit(info);
-        let keyframes = match config.clips.encode {
-            true => Keyframes::default(),
-            false => self.costs.of("clips", 0, || {
-                find_keyframes(opened.path(), info, seen.first_micros, micros, limit)
-            })?,
+        let Probed { info, packets } = probed;
+        let untimed = packets.is_empty();
+        let settings = ClipSettings {
+            encode: config.clips.encode || untimed,
+            ..config.clips.clone()
         };
-        let plans = plan_clips(&found, &keyframes, micros, &config.clips);
+        let keyframes = Keyframes::new(packets, seen.first_micros, micros);
+        let plans = plan_clips(&found, &keyframes, micros, &settings);
         self.annotation.cuts = found
             .iter()
             .map(|cut| CutRow {
@@ -59,9 +60,7 @@ impl Work<'_> {
         self.describe(seen);
         let rows = plans.iter().map(|plan| self.clip_row(opened, info, plan));
         self.annotation.clips = rows.collect();
-        if plans.is_empty() {
-            self.explain_no_clips(keyframes.starts.is_empty());
-        }
+        self.explain(untimed, plans.is_empty());
         Ok(plans)
     }
 
@@ -82,21 +81,24 @@ impl Work<'_> {
         }
     }
 
-    /// Says why a video that can be read gave no clip.
-    fn explain_no_clips(&mut self, no_keyframes: bool) {
+    /// Says why the clips of a video are encoded where they were to be copied, and why a video that can be
+    /// read gave none.
+    fn explain(&mut self, untimed: bool, no_clip: bool) {
         let settings = &self.workshop.config.clips;
         let row = &mut self.annotation.source;
-        if no_keyframes && !settings.encode {
-            row.status = Status::Partial;
-            row.reason = Some(
-                "its packets carry no times, so nothing can be copied from it; give it a container first: ffmpeg -i VIDEO -c copy VIDEO.mkv"
-                    .to_owned(),
-            );
-        } else if row.reason.is_none() {
+        if row.reason.is_some() {
+            return;
+        }
+        if no_clip {
             row.reason = Some(format!(
                 "no clip: no part of {} s or more lies between two cuts and begins on a key frame",
                 settings.least_secs
             ));
+        } else if untimed && !settings.encode {
+            row.reason = Some(
+                "its packets carry no times, so its clips are encoded; in a container they are copied: ffmpeg -i VIDEO -c copy VIDEO.mkv"
+                    .to_owned(),
+            );
         }
     }
 
@@ -125,71 +127,82 @@ impl Work<'_> {
         seen: &Seen,
         plans: &[ClipPlan],
     ) -> Result<()> {
-        let ending = match self.workshop.config.clips.encode {
-            true => "mp4",
-            false => clip_ending(info),
-        };
+        let mut wanted = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
-            self.stop_where_asked()?;
-            let id = self.annotation.clips[at].clip_id.clone();
+            let ending = match plan.encode {
+                true => "mp4",
+                false => clip_ending(info),
+            };
+            let id = &self.annotation.clips[at].clip_id;
             let name = format!("clips/{}/{id}.{ending}", &id[..2]);
             let out = self.workshop.ledger.folder().join(&name);
-            let known: Option<CutOutFile> = self
-                .workshop
-                .ledger
-                .cache()
-                .get(&self.workshop.makers.clips, &id);
-            let known = known.filter(|file| {
-                std::fs::metadata(&out).is_ok_and(|about| about.len() == file.bytes)
-            });
-            let file = match known {
-                Some(file) => file,
-                None if !self.workshop.asked.includes(Step::Clips) => {
-                    self.left_out(Step::Clips);
-                    continue;
-                }
-                None => match self.cut_one_out(opened, info, seen, plan, &out) {
-                    Ok(file) => {
-                        self.workshop.ledger.cache().put(
-                            &self.workshop.makers.clips,
-                            &id,
-                            &file,
-                        )?;
-                        file
-                    }
+            match self.known_clip(id, &out) {
+                Some(file) => self.has_file(at, name, file),
+                None if self.workshop.asked.includes(Step::Clips) => wanted.push((at, name, out)),
+                None => self.left_out(Step::Clips),
+            }
+        }
+        let files = wanted.iter().map(|(at, _, out)| ClipFile {
+            plan: &plans[*at],
+            out,
+        });
+        let files: Vec<ClipFile> = files.collect();
+        let mut done = 0;
+        while done < files.len() {
+            self.stop_where_asked()?;
+            let run = &files[done..][..in_one_run(&files[done..])];
+            let made = self.cut_out_together(opened, info, seen, run)?;
+            for (made, (at, name, out)) in made.into_iter().zip(&wanted[done..]) {
+                match made.and_then(|made| self.keep_clip(*at, made, out)) {
+                    Ok(file) => self.has_file(*at, name.clone(), file),
                     Err(failure) if super::is_ours(&failure, self.workshop) => return Err(failure),
                     Err(failure) => {
-                        self.missing(at, Step::Clips, &self.reason_of(&failure));
-                        continue;
+                        self.missing(*at, Step::Clips, &self.reason_of(&failure));
                     }
-                },
-            };
-            let clip = &mut self.annotation.clips[at];
-            (clip.file, clip.reason) = (Some(name), file.reason);
+                }
+            }
+            done += run.len();
         }
         Ok(())
     }
 
-    fn cut_one_out(
+    /// The clip of that name that an earlier run made, if it is still there.
+    fn known_clip(&self, id: &str, out: &Path) -> Option<CutOutFile> {
+        let cache = self.workshop.ledger.cache();
+        let known: Option<CutOutFile> = cache.get(&self.workshop.makers.clips, id);
+        known.filter(|file| std::fs::metadata(out).is_ok_and(|about| about.len() == file.bytes))
+    }
+
+    fn has_file(&mut self, at: usize, name: String, file: CutOutFile) {
+        let clip = &mut self.annotation.clips[at];
+        (clip.file, clip.reason) = (Some(name), file.reason);
+    }
+
+    fn cut_out_together(
         &mut self,
         opened: &Opened,
         info: &VideoInfo,
         seen: &Seen,
-        plan: &ClipPlan,
-        out: &Path,
-    ) -> Result<CutOutFile> {
-        let folder = out.parent().expect("a clip lies in a folder");
-        std::fs::create_dir_all(folder).map_err(crate::Error::file(folder))?;
+        run: &[ClipFile],
+    ) -> Result<Vec<Result<CutOut>>> {
+        for clip in run {
+            let folder = clip.out.parent().expect("a clip lies in a folder");
+            std::fs::create_dir_all(folder).map_err(crate::Error::file(folder))?;
+        }
         let options = CutOutOptions {
             threads: self.workshop.decoder_threads,
             time_limit: self.time_limit(info),
             ..CutOutOptions::default()
         };
-        let made = self.costs.of("clips", 1, || {
-            cut_out(opened.path(), info, seen.first_micros, plan, out, &options)
-        })?;
+        Ok(self.costs.of("clips", run.len() as u64, || {
+            cut_out(opened.path(), info, seen.first_micros, run, &options)
+        }))
+    }
+
+    /// Notes a clip that was made, so that no later run makes it again.
+    fn keep_clip(&self, at: usize, made: CutOut, out: &Path) -> Result<CutOutFile> {
         let about = std::fs::metadata(out).map_err(crate::Error::file(out))?;
-        Ok(CutOutFile {
+        let file = CutOutFile {
             bytes: about.len(),
             reason: made.reason.map(|why| {
                 format!(
@@ -197,7 +210,11 @@ impl Work<'_> {
                     super::steady(&super::with_name(&why, &self.place, self.name))
                 )
             }),
-        })
+        };
+        let id = &self.annotation.clips[at].clip_id;
+        let cache = self.workshop.ledger.cache();
+        cache.put(&self.workshop.makers.clips, id, &file)?;
+        Ok(file)
     }
 
     /// Fills in the motion of every clip.

@@ -4,17 +4,25 @@ use super::Work;
 use crate::content::remembered_hash;
 use crate::sources::Local;
 use crate::{Error, Result};
-use kinora_media::{VideoInfo, probe_within};
+use kinora_media::{Packet, VideoInfo, probe_packets, probe_within};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long ffprobe may look at a file.
+/// How long ffprobe may look at a file, where it need not read all of it.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A video that is known by its bytes and can be read here.
 pub(super) struct Opened {
     pub local: Local,
     pub content: String,
+}
+
+/// What a video says of itself.
+pub(super) struct Probed {
+    pub info: VideoInfo,
+    /// Its coded pictures, for what is cut without encoding; none where they carry no times or all is
+    /// encoded.
+    pub packets: Vec<Packet>,
 }
 
 impl Opened {
@@ -41,17 +49,20 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// Asks ffprobe, and writes down what it says.
-    pub(super) fn probe(&mut self, opened: &Opened) -> Result<VideoInfo> {
-        let info = self
-            .costs
-            .of("ingest", 0, || probe_within(opened.path(), PROBE_LIMIT))?;
+    /// Asks ffprobe, once, and writes down what it says.
+    pub(super) fn probe(&mut self, opened: &Opened) -> Result<Probed> {
+        let (path, config) = (opened.path(), &self.workshop.config);
+        let limit = Duration::try_from_secs_f64(config.ingest.time_limit_s).unwrap_or(PROBE_LIMIT);
+        let (info, packets) = self.costs.of("ingest", 0, || match config.clips.encode {
+            true => probe_within(path, PROBE_LIMIT).map(|info| (info, Vec::new())),
+            false => probe_packets(path, limit),
+        })?;
         let row = &mut self.annotation.source;
         row.duration_s = info.duration_secs.unwrap_or(0.0);
         row.fps = info.fps.map_or(0.0, |fps| fps.as_f64());
         row.width = info.width as u32;
         row.height = info.height as u32;
         row.codec.clone_from(&info.codec);
-        Ok(info)
+        Ok(Probed { info, packets })
     }
 }

@@ -1,8 +1,8 @@
 //! The page, section by section.
 
 use super::histogram::Histogram;
+use super::sets::set_rows;
 use super::tally::{Sample, Shown};
-use super::text::set_rows;
 use super::words::{count, duration, escaped, percent, shortened, significant};
 use super::{Report, Tally};
 use crate::filter::{Axis, Cause, Threshold};

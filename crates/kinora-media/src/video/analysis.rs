@@ -1,14 +1,11 @@
 //! Small frames of a whole video in one decode, each with its own time: what detectors look at.
 
 use super::probe::{VideoInfo, probe_within};
-use super::process::{Process, file_url, split};
-use super::reader::read_up_to;
-use super::times::Times;
+use super::process::{file_url, split};
+use super::raw_frames::RawFrames;
 use crate::error::{Error, Result};
 use std::ffi::OsString;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::ChildStdout;
 use std::time::Duration;
 
 /// A decoded frame, made small. Planes are row by row without gaps, 8 bits in the range the video
@@ -65,15 +62,8 @@ pub struct AnalysisReader {
     first_micros: i64,
     last_micros: i64,
     step_micros: i64,
-    source: Option<Source>,
+    source: Option<RawFrames>,
     complaints: Option<String>,
-}
-
-#[derive(Debug)]
-struct Source {
-    process: Process,
-    output: BufReader<ChildStdout>,
-    times: Times,
 }
 
 impl AnalysisReader {
@@ -102,10 +92,11 @@ impl AnalysisReader {
             ));
         }
         let (width, height) = small_size((info.width, info.height), options.short_side);
-        let times = Times::create_in(&std::env::temp_dir())?;
-        let words = decode_arguments(path, info.stream, (width, height), options.threads, &times);
-        let mut process = Process::spawn("ffmpeg", path, &words, false, options.time_limit)?;
-        let output = process.take_output().expect("the output was not taken yet");
+        let words = decode_arguments(path, info.stream, options.threads);
+        // The mean of all pixels underneath would cost a fifth of decoding, this scaler a fiftieth, and the
+        // scores of cuts, which are means over many pixels again, are the same within a few hundredths.
+        let filters = format!("scale={width}:{height}:flags=fast_bilinear,format=yuv420p");
+        let source = RawFrames::spawn(path, words, &filters, "yuv420p", options.time_limit)?;
         // Where a file gives some frame no time, its average rate says how far it is from the last.
         let step_micros = info.fps.map_or(40_000, |fps| (fps.secs_of(1) * 1e6) as i64);
         Ok(AnalysisReader {
@@ -117,11 +108,7 @@ impl AnalysisReader {
             first_micros: 0,
             last_micros: 0,
             step_micros,
-            source: Some(Source {
-                process,
-                output: BufReader::with_capacity(1 << 16, output),
-                times,
-            }),
+            source: Some(source),
             complaints: None,
         })
     }
@@ -174,25 +161,12 @@ impl AnalysisReader {
         frame.luma.resize(luma_bytes, 0);
         frame.blue.resize(luma_bytes / 4, 0);
         frame.red.resize(luma_bytes / 4, 0);
-        let Source {
-            process,
-            output,
-            times,
-        } = source;
-        let planes = [&mut frame.luma, &mut frame.blue, &mut frame.red];
-        let filled = process
-            .within_limit(|| {
-                let mut filled = 0;
-                for plane in planes {
-                    filled += read_up_to(output, plane)?;
-                }
-                Ok(filled)
-            })
-            .map_err(Error::io("read frames of", &self.path))?;
+        let mut planes = [&mut frame.luma[..], &mut frame.blue, &mut frame.red];
+        let filled = source.read(&self.path, &mut planes)?;
         if filled < luma_bytes * 3 / 2 {
             return self.end(filled);
         }
-        let told = times.next().flatten();
+        let told = source.micros();
         self.stamp(frame, told);
         Ok(true)
     }
@@ -216,14 +190,10 @@ impl AnalysisReader {
 
     /// The pipe has ended: the decoder's fate says whether the video has, too.
     fn end(&mut self, bytes_left_over: usize) -> Result<bool> {
-        let Some(Source {
-            process, output, ..
-        }) = self.source.take()
-        else {
+        let Some(source) = self.source.take() else {
             return Ok(false);
         };
-        drop(output);
-        let words = process.finish()?;
+        let words = source.finish()?;
         if bytes_left_over != 0 || self.next_number == 0 {
             let number = self.next_number;
             return Err(Error::video(
@@ -257,32 +227,16 @@ fn small_size((width, height): (usize, usize), short_side: usize) -> (usize, usi
     (even(width), even(height))
 }
 
-fn decode_arguments(
-    path: &Path,
-    stream: usize,
-    (width, height): (usize, usize),
-    threads: usize,
-    times: &Times,
-) -> Vec<OsString> {
+fn decode_arguments(path: &Path, stream: usize, threads: usize) -> Vec<OsString> {
     let mut words = split("-nostdin -hide_banner -v error -protocol_whitelist file,pipe");
     // The times of the file itself, so that they can be compared with those of its packets; and one
     // chain of filters for the whole video, because a new one, made where the size of the picture
-    // changes, would start its list of times afresh.
+    // changes, would start its list of times afresh. A second thread for so little work as these filters
+    // do costs more than it brings.
     words.extend(split("-copyts -reinit_filter 0 -filter_threads 1"));
     words.extend(split(&format!("-threads {threads}")));
     words.extend(["-i".into(), file_url(path)]);
-    words.extend(split(&format!(
-        "-map 0:{stream} -an -sn -dn -fps_mode passthrough -vf"
-    )));
-    // The mean of all pixels underneath would cost a fifth of decoding, this scaler a fiftieth, and the
-    // scores of cuts, which are means over many pixels again, are the same within a few hundredths. A
-    // second thread for so little work costs more than it brings.
-    let filters = format!(
-        "scale={width}:{height}:flags=fast_bilinear,format=yuv420p,{}",
-        times.filter()
-    );
-    words.push(filters.into());
-    words.extend(split("-pix_fmt yuv420p -f rawvideo pipe:1"));
+    words.extend(split(&format!("-map 0:{stream}")));
     words
 }
 

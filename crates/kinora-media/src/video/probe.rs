@@ -1,5 +1,6 @@
 //! What a video file holds, told by ffprobe without decoding a frame.
 
+use super::packets::{Packet, PacketReport, shown};
 use super::process::{Process, file_url, split};
 use crate::error::{Error, Result};
 use crate::fps::Fps;
@@ -7,7 +8,7 @@ use crate::image::MAX_PIXELS;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::BufReader;
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ pub struct VideoInfo {
     pub comment: Option<String>,
     /// Which stream of the file this is.
     pub(crate) stream: usize,
+    /// Whether it says when it starts. Raw streams do not, and cannot be entered at a time.
+    pub(crate) timed: bool,
     /// In how many ticks a second the file counts, where that is a whole number.
     pub(crate) ticks_per_sec: Option<u32>,
 }
@@ -109,6 +112,25 @@ pub fn probe(path: &Path) -> Result<VideoInfo> {
 /// # Errors
 /// As [`probe`].
 pub fn probe_within(path: &Path, limit: Duration) -> Result<VideoInfo> {
+    check_file(path)?;
+    info_from_report(path, run_ffprobe(path, "", limit)?).map(|(info, _)| info)
+}
+
+/// [`probe`], and the pictures of the video stream in the order in which they are coded, without
+/// decoding any: the whole file is read, once. Those that an edit list hides are left out. There are
+/// none where the container gives no times of presentation (raw streams): such a video can be cut only
+/// by encoding it again.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_packets(path: &Path, limit: Duration) -> Result<(VideoInfo, Vec<Packet>)> {
+    check_file(path)?;
+    let words = "-select_streams v -show_entries packet=stream_index,pts_time,flags";
+    info_from_report(path, run_ffprobe(path, words, limit)?)
+}
+
+/// Refuses what is no file to read.
+fn check_file(path: &Path) -> Result<()> {
     let about = std::fs::metadata(path).map_err(Error::io("open", path))?;
     if about.is_dir() {
         return Err(Error::video(path, "this is a folder; give a video file"));
@@ -122,26 +144,29 @@ pub fn probe_within(path: &Path, limit: Duration) -> Result<VideoInfo> {
     if about.len() == 0 {
         return Err(Error::video(path, "the file is empty"));
     }
-    let report = run_ffprobe(path, limit)?;
-    let report: Report = serde_json::from_str(&report)
-        .map_err(|failure| Error::video(path, format!("ffprobe's report is damaged: {failure}")))?;
-    info_from_report(path, report)
+    Ok(())
 }
 
-fn run_ffprobe(path: &Path, limit: Duration) -> Result<String> {
+fn run_ffprobe(path: &Path, more: &str, limit: Duration) -> Result<Report> {
     let mut words = split(
         "-hide_banner -v error -protocol_whitelist file,pipe -show_streams -show_format -of json",
     );
+    words.extend(split(more));
     words.push(file_url(path));
     let mut process = Process::spawn("ffprobe", path, &words, false, limit)?;
-    let mut output = process.take_output().expect("the output was not taken yet");
-    let mut report = Vec::new();
-    process
-        .within_limit(|| output.read_to_end(&mut report))
-        .map_err(Error::io("read ffprobe's report on", path))?;
-    drop(output);
+    let output = process.take_output().expect("the output was not taken yet");
+    // Read as it comes: the packets of a long video are many words and few numbers.
+    let report = process.within_limit(|| {
+        let mut output = BufReader::with_capacity(1 << 16, output);
+        let report = serde_json::from_reader(&mut output);
+        // Where the report broke off, its rest must not keep ffprobe waiting.
+        std::io::copy(&mut output, &mut std::io::sink()).map(|_| report)
+    });
+    let report = report.map_err(Error::io("read ffprobe's report on", path))?;
     match process.finish() {
-        Ok(_) => Ok(String::from_utf8_lossy(&report).into_owned()),
+        Ok(_) => report.map_err(|failure| {
+            Error::video(path, format!("ffprobe's report is damaged: {failure}"))
+        }),
         Err(Error::Tool { words, .. }) => Err(Error::video(
             path,
             format!("not a video that ffmpeg can read: {words}"),
@@ -152,6 +177,8 @@ fn run_ffprobe(path: &Path, limit: Duration) -> Result<String> {
 
 #[derive(Deserialize)]
 struct Report {
+    #[serde(default)]
+    packets: Vec<PacketReport>,
     #[serde(default)]
     streams: Vec<Stream>,
     format: Option<Format>,
@@ -221,7 +248,8 @@ impl Stream {
     }
 }
 
-fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
+/// The stream and its packets.
+fn info_from_report(path: &Path, report: Report) -> Result<(VideoInfo, Vec<Packet>)> {
     let Some(format) = report.format else {
         return Err(Error::video(path, "ffprobe does not know the container"));
     };
@@ -231,7 +259,8 @@ fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
     };
     let (coded_width, coded_height) = coded_size(path, &stream)?;
     let (width, height) = shown_size(path, coded_width, coded_height, &stream)?;
-    Ok(VideoInfo {
+    let packets = shown(&report.packets, stream.index);
+    let info = VideoInfo {
         width,
         height,
         coded_width,
@@ -245,6 +274,7 @@ fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
         duration_secs: number(&stream.duration)
             .or_else(|| number(&format.duration))
             .filter(|&secs| secs > 0.0),
+        timed: number(&stream.start_time).is_some(),
         start_secs: number(&stream.start_time).unwrap_or(0.0),
         comment: text_of(&format.tags, "comment"),
         ticks_per_sec: stream
@@ -255,7 +285,8 @@ fn info_from_report(path: &Path, report: Report) -> Result<VideoInfo> {
         container: format.format_name,
         pixel_format: stream.pix_fmt,
         stream: stream.index,
-    })
+    };
+    Ok((info, packets))
 }
 
 fn refuse_by_format(path: &Path, format_name: &str) -> Result<()> {
@@ -326,7 +357,7 @@ mod tests {
                 "format":{{"format_name":"mov,mp4"}}}}"#
         );
         let report = serde_json::from_str(&report).unwrap();
-        let info = info_from_report(Path::new("a.mp4"), report).unwrap();
+        let (info, _) = info_from_report(Path::new("a.mp4"), report).unwrap();
         assert_eq!((info.width, info.height), (width, height), "{stream}");
         assert_eq!(info.rotation.degrees(), degrees, "{stream}");
         assert_eq!(info.stream, 1);

@@ -1,15 +1,13 @@
 //! The frames of a video, decoded one by one by a child ffmpeg and handed over through a pipe.
 
 use super::probe::{VideoInfo, probe_within};
-use super::process::{Process, file_url, split};
-use super::times::Times;
+use super::process::{file_url, split};
+use super::raw_frames::RawFrames;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::image::Rgb8Image;
 use std::ffi::OsString;
-use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::ChildStdout;
 use std::time::Duration;
 
 /// A decoded frame.
@@ -69,15 +67,8 @@ pub struct Reader {
     height: usize,
     start_secs: f64,
     next_index: usize,
-    source: Option<Source>,
+    source: Option<RawFrames>,
     complaints: Option<String>,
-}
-
-#[derive(Debug)]
-struct Source {
-    process: Process,
-    output: BufReader<ChildStdout>,
-    times: Times,
 }
 
 impl Reader {
@@ -97,10 +88,9 @@ impl Reader {
     pub fn open_probed(path: &Path, info: VideoInfo, options: &ReadOptions) -> Result<Reader> {
         check_options(options)?;
         let (width, height) = options.size.unwrap_or((info.width, info.height));
-        let times = Times::create_in(&std::env::temp_dir())?;
-        let words = decode_arguments(path, &info, options, &times);
-        let mut process = Process::spawn("ffmpeg", path, &words, false, options.time_limit)?;
-        let output = process.take_output().expect("the output was not taken yet");
+        let words = decode_arguments(path, &info, options);
+        let filters = filters(&info, options);
+        let source = RawFrames::spawn(path, words, &filters, "rgb24", options.time_limit)?;
         Ok(Reader {
             path: path.to_path_buf(),
             info,
@@ -108,11 +98,7 @@ impl Reader {
             height,
             start_secs: options.start_secs,
             next_index: 0,
-            source: Some(Source {
-                process,
-                output: BufReader::with_capacity(1 << 16, output),
-                times,
-            }),
+            source: Some(source),
             complaints: None,
         })
     }
@@ -143,18 +129,12 @@ impl Reader {
             return Ok(None);
         };
         let mut data = vec![0; self.width * self.height * 3];
-        let Source {
-            process,
-            output,
-            times,
-        } = source;
-        let filled = process.within_limit(|| read_up_to(output, &mut data));
-        let filled = filled.map_err(Error::io("read frames of", &self.path))?;
+        let filled = source.read(&self.path, &mut [&mut data])?;
         if filled < data.len() {
             return self.end(filled);
         }
         let index = self.next_index;
-        let Some(micros) = times.next().flatten() else {
+        let Some(micros) = source.micros() else {
             return Err(Error::video(
                 &self.path,
                 format!("frame {index} has no time"),
@@ -171,14 +151,10 @@ impl Reader {
 
     /// The pipe has ended: the decoder's fate says whether the video has, too.
     fn end(&mut self, bytes_left_over: usize) -> Result<Option<Frame>> {
-        let Some(Source {
-            process, output, ..
-        }) = self.source.take()
-        else {
+        let Some(source) = self.source.take() else {
             return Ok(None);
         };
-        drop(output);
-        let words = process.finish()?;
+        let words = source.finish()?;
         if bytes_left_over != 0 {
             return Err(Error::video(
                 &self.path,
@@ -216,23 +192,6 @@ impl Iterator for Reader {
     }
 }
 
-/// Reads until the buffer is full or the pipe ends.
-pub(super) fn read_up_to(
-    output: &mut BufReader<ChildStdout>,
-    data: &mut [u8],
-) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < data.len() {
-        match output.read(&mut data[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(failure) if failure.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(filled)
-}
-
 fn check_options(options: &ReadOptions) -> Result<()> {
     if let Some((width, height)) = options.size
         && (width == 0 || height == 0 || width.saturating_mul(height) > crate::MAX_PIXELS)
@@ -257,12 +216,7 @@ fn check_options(options: &ReadOptions) -> Result<()> {
     }
 }
 
-fn decode_arguments(
-    path: &Path,
-    info: &VideoInfo,
-    options: &ReadOptions,
-    times: &Times,
-) -> Vec<OsString> {
+fn decode_arguments(path: &Path, info: &VideoInfo, options: &ReadOptions) -> Vec<OsString> {
     let mut words = split("-nostdin -hide_banner -v error -protocol_whitelist file,pipe");
     words.extend(split(&format!("-threads {}", options.threads)));
     if options.start_secs > 0.0 {
@@ -272,12 +226,7 @@ fn decode_arguments(
         words.extend(split(&format!("-t {span:.6}")));
     }
     words.extend(["-i".into(), file_url(path)]);
-    let stream = info.stream;
-    words.extend(split(&format!(
-        "-map 0:{stream} -an -sn -dn -fps_mode passthrough -vf"
-    )));
-    words.push((filters(info, options) + times.filter()).into());
-    words.extend(split("-pix_fmt rgb24 -f rawvideo pipe:1"));
+    words.extend(split(&format!("-map 0:{}", info.stream)));
     words
 }
 
@@ -290,11 +239,11 @@ fn filters(info: &VideoInfo, options: &ReadOptions) -> String {
     let (width, height) = options.size.unwrap_or((info.width, info.height));
     let (scaled_width, scaled_height) = cover((info.width, info.height), (width, height));
     chain += &format!(
-        "scale={scaled_width}:{scaled_height}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp,"
+        "scale={scaled_width}:{scaled_height}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
     );
     if (scaled_width, scaled_height) != (width, height) {
         let (left, top) = ((scaled_width - width) / 2, (scaled_height - height) / 2);
-        chain += &format!("crop={width}:{height}:{left}:{top}:exact=1,");
+        chain += &format!(",crop={width}:{height}:{left}:{top}:exact=1");
     }
     chain
 }

@@ -1,4 +1,4 @@
-//! A part of a video in a file of its own: its packets as they are, or its frames encoded again.
+//! Parts of a video in files of their own: its packets as they are, or its frames encoded again.
 
 use super::probe::VideoInfo;
 use super::process::{Process, file_url, split};
@@ -11,11 +11,11 @@ use std::time::Duration;
 /// Half of a millisecond, the coarsest tick of a common container: times closer than this are equal.
 const HALF_TICK_SECS: f64 = 0.0005;
 
-/// Reading starts so long before the part's start, because some containers come to rest late; and stops
-/// so long after its end, because packets are coded in another order than shown.
+/// Reading starts so long before the first part's start, because some containers come to rest late; and
+/// stops so long after the last one's end, because packets are coded in another order than shown.
 const MARGIN_SECS: f64 = 5.0;
 
-/// How to cut a part out.
+/// How to cut parts out.
 #[derive(Clone, Debug)]
 pub struct CopyOptions {
     /// Decode and encode (H.264, or VP9 for `.webm`) and not copy: the part may then start and end
@@ -37,8 +37,38 @@ impl Default for CopyOptions {
     }
 }
 
-/// Writes the pictures shown from `start_micros` up to, but without, `end_micros` (as the file counts
-/// them, like [`super::Packet::micros`]) to `out`: an `.mp4`, `.mkv` or `.webm`, without sound.
+/// A part of a video, and the file that it is to become.
+#[derive(Clone, Copy, Debug)]
+pub struct PartCopy<'a> {
+    /// When its first picture is shown, in microseconds, as the file counts them (like
+    /// [`super::Packet::micros`]).
+    pub start_micros: i64,
+    /// When the first picture is shown that is no longer in it.
+    pub end_micros: i64,
+    /// The file: an `.mp4`, `.mkv` or `.webm`.
+    pub out: &'a Path,
+}
+
+impl PartCopy<'_> {
+    fn span_secs(&self) -> (f64, f64) {
+        (self.start_micros as f64 / 1e6, self.end_micros as f64 / 1e6)
+    }
+
+    fn check(&self) -> Result<&'static str> {
+        let (start, end) = (self.start_micros, self.end_micros);
+        if start >= end {
+            return Err(Error::argument(
+                "clip",
+                format!("expected a start before the end, found {start} to {end} µs"),
+            ));
+        }
+        container(self.out)
+    }
+}
+
+/// Writes parts of a video, without sound, to files of their own: in one run of ffmpeg, which reads what
+/// lies between the start of the first part and the end of the last once. What a part holds does not
+/// depend on the others. Where ffmpeg fails no file appears.
 ///
 /// A copy has to start with a key frame. Pictures coded after it but shown before it (of an open group)
 /// are left out, as are those shown after the end that were coded before it; the end has to be one that
@@ -46,36 +76,41 @@ impl Default for CopyOptions {
 /// complete only from files that count milliseconds, as those two do: look at what came out.
 ///
 /// # Errors
-/// When ffmpeg is not installed, fails or takes too long, or `out` cannot be written.
+/// When ffmpeg is not installed, fails or takes too long, or a file cannot be written.
 pub fn stream_copy(
     path: &Path,
     info: &VideoInfo,
-    (start_micros, end_micros): (i64, i64),
-    out: &Path,
+    parts: &[PartCopy],
     options: &CopyOptions,
 ) -> Result<()> {
-    if start_micros >= end_micros {
-        return Err(Error::argument(
-            "clip",
-            format!("expected a start before the end, found {start_micros} to {end_micros} µs"),
-        ));
+    let starts = parts.iter().map(|part| part.span_secs().0);
+    let ends = parts.iter().map(|part| part.span_secs().1);
+    let reach = (
+        starts.fold(f64::INFINITY, f64::min),
+        ends.fold(f64::NEG_INFINITY, f64::max),
+    );
+    let mut words = input_arguments(path, info, reach, options);
+    let mut files = Vec::with_capacity(parts.len());
+    for part in parts {
+        let format = part.check()?;
+        let (unfinished, file) = UnfinishedFile::create(part.out)?;
+        drop(file); // ffmpeg opens it by its name
+        words.extend(split(&format!("-map 0:{} -an -sn -dn", info.stream)));
+        words.extend(match options.encode {
+            true => encode_arguments(part.span_secs(), format, options.threads),
+            false => copy_arguments(info, part.span_secs(), format),
+        });
+        words.extend(split("-avoid_negative_ts make_zero -map_metadata -1"));
+        words.extend(split("-fflags +bitexact -flags:v +bitexact -y -f"));
+        words.extend([format.into(), file_url(unfinished.path())]);
+        files.push(unfinished);
     }
-    let format = container(out)?;
-    let (unfinished, file) = UnfinishedFile::create(out)?;
-    drop(file); // ffmpeg opens it by its name
-    let span = (start_micros as f64 / 1e6, end_micros as f64 / 1e6);
-    let mut words = input_arguments(path, info.stream, span, options);
-    if options.encode {
-        words.extend(encode_arguments(span, format, options.threads));
-    } else {
-        words.extend(copy_arguments(info, span, format));
+    if files.is_empty() {
+        return Ok(());
     }
-    words.extend(split("-avoid_negative_ts make_zero -map_metadata -1"));
-    words.extend(split("-fflags +bitexact -flags:v +bitexact -y -f"));
-    words.extend([format.into(), file_url(unfinished.path())]);
     let process = Process::spawn("ffmpeg", path, &words, false, options.time_limit)?;
     process.finish()?;
-    unfinished.finish()
+    files.into_iter().try_for_each(UnfinishedFile::finish)
 }
 
 /// ffmpeg's name for the container that a file name asks for.
@@ -93,7 +128,7 @@ fn container(out: &Path) -> Result<&'static str> {
 
 fn input_arguments(
     path: &Path,
-    stream: usize,
+    info: &VideoInfo,
     (start, end): (f64, f64),
     options: &CopyOptions,
 ) -> Vec<OsString> {
@@ -101,8 +136,11 @@ fn input_arguments(
     words.extend(split(&format!("-threads {}", options.threads)));
     // Times stay those of the file all the way, so that pictures are chosen by them alone and the seek
     // only has to come to rest somewhere before the first.
-    words.extend(split("-copyts -seek_timestamp 1"));
-    words.extend(split(&format!("-ss {:.6}", start - MARGIN_SECS)));
+    words.extend(split("-copyts"));
+    if info.timed {
+        let from = start - MARGIN_SECS;
+        words.extend(split(&format!("-seek_timestamp 1 -ss {from:.6}")));
+    }
     words.extend(if options.encode {
         // Without it ffmpeg would itself leave frames out, by a time to which it has added the start of
         // the file once more. The filter that ends the part ends the reading, too.
@@ -111,7 +149,6 @@ fn input_arguments(
         split(&format!("-t {:.6}", end - start + 2.0 * MARGIN_SECS))
     });
     words.extend(["-i".into(), file_url(path)]);
-    words.extend(split(&format!("-map 0:{stream} -an -sn -dn")));
     words
 }
 

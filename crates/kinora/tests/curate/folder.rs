@@ -181,7 +181,7 @@ pub fn published(folder: &Path) -> BTreeMap<String, Vec<u8>> {
                 .to_str()
                 .unwrap()
                 .to_owned();
-            let of_the_run = ["work", "costs.json", "report.html"].contains(&name.as_str());
+            let of_the_run = ["ledger", "costs.json", "report.html"].contains(&name.as_str());
             let hidden = path.file_name().unwrap().to_string_lossy().starts_with('.');
             if of_the_run || hidden {
                 continue;

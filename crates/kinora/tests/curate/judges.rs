@@ -208,7 +208,7 @@ fn judges_fill_their_columns_and_nobody_is_asked_twice() {
 
     // The results gone, the cache there: the same rows, and nobody is asked.
     let (before, asked) = (published(&folder.path("out")), server.asked());
-    std::fs::remove_dir_all(folder.path("out/work/results")).unwrap();
+    std::fs::remove_dir_all(folder.path("out/ledger/results")).unwrap();
     folder.curate("out", &[]).unwrap();
     assert_eq!(server.asked(), asked);
     assert!(before == published(&folder.path("out")));
