@@ -31,11 +31,15 @@ mod param;
 pub mod machine;
 pub mod ops;
 pub mod random;
+pub mod selfcheck;
 pub mod testing;
 
 mod cpu;
+mod cuda;
 
 pub use cores::on_the_cores;
+#[cfg(any(test, feature = "host-machine"))]
+pub use cuda::host_device;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! Convolution of pictures.
 
 use super::linear::{fill_rows, linear, sum_rows, wide};
+use super::one_device;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
 use crate::cpu::weight_gradient::Narrow;
@@ -94,9 +95,10 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
     if g.is_pointwise() {
         return linear(x, &w.reshape([g.o, g.i])?, b);
     }
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    one_device("conv2d", &inputs)?;
     let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
     let (x_kept, w_kept) = (x.clone(), w.clone());
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let has_bias = b.is_some();
     let dims = [g.n, g.oh, g.ow, g.o];
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {

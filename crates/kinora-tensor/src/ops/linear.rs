@@ -1,5 +1,6 @@
 //! The linear layer, and the 1×1 convolution, which is the same thing when channels come last.
 
+use super::one_device;
 use crate::cpu::matmul::{Cores, MatRef, matmul};
 use crate::{DType, Error, Result, Tensor, storage};
 use rayon::prelude::*;
@@ -14,6 +15,8 @@ use std::borrow::Cow;
 /// When the channels of `x`, `w` and `b` do not agree.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (i, o) = check(x, w, b)?;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    one_device("linear", &inputs)?;
     let rows = x.elements() / i.max(1);
     let mut y = storage::scratch(rows * o);
     let accumulate = b.is_some();
@@ -33,7 +36,6 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     *dims.last_mut().expect("checked") = o;
     let (x_kept, w_kept) = (x.clone(), w.clone());
     let bias = b.cloned();
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy_values = dy.as_f32()?;
         let dx = if wanted[0] {

@@ -2,6 +2,7 @@
 //! then the parts themselves.
 
 use super::group_norm::{Activation, Tables, check};
+use super::one_device;
 use crate::cpu::norm::{Stack, add_moments};
 use crate::{Error, Result, Tensor};
 
@@ -89,6 +90,7 @@ pub fn group_norm_with(
     activation: Activation,
 ) -> Result<Tensor> {
     let stack = check(x, gamma, beta, groups)?;
+    one_device("group_norm_with", &[x, gamma, beta])?;
     let fits = |m: &Moments| m.totals.len() == 2 * stack.channels && m.rows == moments[0].rows;
     if moments.len() != stack.pictures || !moments.iter().all(fits) {
         return Err(Error::shape(

@@ -1,6 +1,7 @@
 //! Convolution along time, each place of the picture by itself.
 
 use super::linear::{fill_rows, sum_rows, wide};
+use super::one_device;
 use crate::cpu::matmul::{Cores, MatRef, matmul};
 use crate::cpu::weight_gradient::Narrow;
 use crate::cpu::winograd::{AlongTime, Direction, Grid, Weight};
@@ -18,11 +19,12 @@ use std::ops::Range;
 /// When the channels do not agree or kt is even.
 pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let g = Geometry::new(x, w, b)?;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    one_device("time_conv", &inputs)?;
     let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("checked") = g.o;
     let (x_kept, w_kept) = (x.clone(), w.clone());
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let has_bias = b.is_some();
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy = dy.as_f32()?;
