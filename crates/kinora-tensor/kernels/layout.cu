@@ -74,3 +74,29 @@ KERNEL(embedding_backward, const T* dy, const Index* rows, const Index* starts, 
         store(&dtable[rows[row] * c + channel], sum);
     }
 }
+
+// Pictures [n, h, w, c] with zeros around them, `top` rows above and `left` columns before.
+KERNEL(pad, const T* x, T* y, Index count, Index h, Index w, Index c, Index top, Index left,
+       Index padded_h, Index padded_w) {
+    for (Index k = first_element(); k < count; k += element_step()) {
+        const Index channel = k % c, column = k / c % padded_w - left;
+        const Index row = k / (c * padded_w) % padded_h - top;
+        const Index picture = k / (c * padded_w * padded_h);
+        const bool inside = row >= 0 && row < h && column >= 0 && column < w;
+        if (inside) {
+            y[k] = x[((picture * h + row) * w + column) * c + channel];
+        } else {
+            store(&y[k], 0.0f);
+        }
+    }
+}
+
+// The picture inside the zeros: the way back of `pad`.
+KERNEL(crop, const T* x, T* y, Index count, Index h, Index w, Index c, Index top, Index left,
+       Index padded_h, Index padded_w) {
+    for (Index k = first_element(); k < count; k += element_step()) {
+        const Index channel = k % c, column = k / c % w, row = k / (c * w) % h;
+        const Index picture = k / (c * w * h);
+        y[k] = x[((picture * padded_h + row + top) * padded_w + column + left) * c + channel];
+    }
+}

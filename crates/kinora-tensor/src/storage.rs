@@ -184,7 +184,7 @@ impl Values {
     }
 
     /// Those bytes as values on the processor.
-    fn from_le_bytes(bytes: &[u8], dtype: DType) -> Self {
+    pub(crate) fn from_le_bytes(bytes: &[u8], dtype: DType) -> Self {
         let halves = || bytes.as_chunks::<2>().0.iter();
         match dtype {
             DType::F32 => {

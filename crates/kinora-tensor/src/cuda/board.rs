@@ -1,16 +1,20 @@
 //! What holds arrays and runs kernels: a card, or the machine that stands in for one in tests.
 
+use super::Array;
 use super::card::Card;
+use super::conv::Pass;
 #[cfg(any(test, feature = "host-machine"))]
 use super::host::Host;
 use super::launch::{Argument, Grid, Kernel};
+use super::product::Product;
+use crate::ops::Geometry;
 use crate::{Device, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A closed set: what differs between the two is only how bytes move and kernels start.
 pub(crate) enum Board {
-    Card(Card),
+    Card(Box<Card>),
     #[cfg(any(test, feature = "host-machine"))]
     Host(Host),
 }
@@ -24,7 +28,7 @@ pub(crate) fn open(ordinal: usize) -> Result<Arc<Board>> {
     if let Some(board) = boards.get(&ordinal) {
         return Ok(board.clone());
     }
-    let board = Arc::new(Board::Card(Card::open(ordinal)?));
+    let board = Arc::new(Board::Card(Box::new(Card::open(ordinal)?)));
     boards.insert(ordinal, board.clone());
     Ok(board)
 }
@@ -93,6 +97,32 @@ impl Board {
             Board::Card(card) => card.launch(kernel, grid, arguments),
             #[cfg(any(test, feature = "host-machine"))]
             Board::Host(host) => host.launch(kernel, grid, arguments),
+        }
+    }
+
+    /// Makes a product of matrices.
+    pub(super) fn multiply(&self, product: &Product<'_>) -> Result<()> {
+        match self {
+            Board::Card(card) => card.multiply(product),
+            #[cfg(any(test, feature = "host-machine"))]
+            Board::Host(_) => super::host_products::multiply(product),
+        }
+    }
+
+    /// Makes one product of a convolution, whose zeros are as many on one side as on the other.
+    pub(super) fn convolve(
+        &self,
+        pass: Pass,
+        geometry: &Geometry,
+        operands: [&Array; 2],
+        out: &Array,
+    ) -> Result<()> {
+        match self {
+            Board::Card(card) => card.convolve(pass, geometry, operands, out),
+            #[cfg(any(test, feature = "host-machine"))]
+            Board::Host(host) => {
+                super::host_products::convolve(host.ordinal(), pass, geometry, operands, out)
+            }
         }
     }
 }

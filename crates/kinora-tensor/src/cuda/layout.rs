@@ -150,3 +150,41 @@ pub(crate) fn embedding_backward(
     launch("embedding_backward", dy, count * c, list)?;
     Ok(dtable)
 }
+
+/// Pictures with zeros around them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    /// Extents of a picture: h, w, c.
+    pub picture: [usize; 3],
+    pub top: usize,
+    pub left: usize,
+    /// Rows and columns with the zeros.
+    pub padded: [usize; 2],
+}
+
+impl Frame {
+    fn arguments(&self, from: &Array, to: &Array) -> Vec<Argument> {
+        let ([h, w, c], [padded_h, padded_w]) = (self.picture, self.padded);
+        let (top, left) = (self.top, self.left);
+        arguments![from, to, to.len(), h, w, c, top, left, padded_h, padded_w].to_vec()
+    }
+
+    fn pictures(&self, elements: usize, extents: [usize; 2]) -> usize {
+        elements / (extents[0] * extents[1] * self.picture[2]).max(1)
+    }
+
+    pub(crate) fn pad(&self, x: &Array) -> Result<Array> {
+        let [h, w, c] = self.picture;
+        let n = self.pictures(x.len(), [h, w]);
+        let y = x.like(n * self.padded[0] * self.padded[1] * c)?;
+        launch("pad", x, y.len(), &self.arguments(x, &y))?;
+        Ok(y)
+    }
+
+    pub(crate) fn crop(&self, x: &Array) -> Result<Array> {
+        let [h, w, c] = self.picture;
+        let y = x.like(self.pictures(x.len(), self.padded) * h * w * c)?;
+        launch("crop", x, y.len(), &self.arguments(x, &y))?;
+        Ok(y)
+    }
+}

@@ -26,6 +26,17 @@ pub(super) const NVRTC: Wanted = Wanted {
     of_driver: false,
 };
 
+pub(super) const BLAS: Wanted = Wanted {
+    title: "NVIDIA's library of products, cuBLASLt",
+    names: &["libcublasLt.so.13", "libcublasLt.so.12"],
+    of_driver: false,
+};
+pub(super) const CONVOLUTIONS: Wanted = Wanted {
+    title: "NVIDIA's library of convolutions, cuDNN",
+    names: &["libcudnn.so.9"],
+    of_driver: false,
+};
+
 /// What the environment says about where libraries may be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {

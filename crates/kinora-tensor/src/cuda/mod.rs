@@ -6,9 +6,11 @@
 //! machine of our own that runs the same kernel sources on the processor.
 
 mod array;
+mod attention;
 mod board;
 mod cache;
 mod card;
+pub(crate) mod conv;
 mod elementwise;
 mod launch;
 pub(crate) mod layout;
@@ -17,18 +19,24 @@ pub(crate) mod mixing;
 mod norm;
 mod nvrtc;
 mod pool;
+pub(crate) mod product;
 mod reduce;
 mod sources;
 
 #[cfg(any(test, feature = "host-machine"))]
 mod host;
+#[cfg(any(test, feature = "host-machine"))]
+mod host_products;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use array::Array;
+pub(crate) use attention::{
+    attention, attention_backward, time_attention, time_attention_backward,
+};
 pub(crate) use board::{Board, open};
 pub(crate) use elementwise::{affine, broadcast, cast, fill, pointwise, pointwise_slope, zip};
-pub(crate) use norm::{GroupNorm, LayerNorm};
+pub(crate) use norm::{GroupNorm, LayerNorm, channel_totals};
 pub(crate) use reduce::repeated_sum;
 
 #[cfg(any(test, feature = "host-machine"))]

@@ -5,7 +5,8 @@ use super::reduce::Rows;
 use super::sources::Source;
 use super::{Array, elementwise};
 use crate::cpu::norm::Stack;
-use crate::{DType, Result, Tensor};
+use crate::ops::group_statistics;
+use crate::{DType, Device, Result, Tensor};
 
 fn launch(name: &'static str, x: &Array, grid: Grid, arguments: &[Argument]) -> Result<()> {
     let kernel = Kernel {
@@ -58,6 +59,34 @@ impl GroupNorm {
             silu,
             mean,
             rate,
+            gamma: gamma.to_dtype(DType::F32)?,
+            beta: beta.to_dtype(DType::F32)?,
+        })
+    }
+
+    /// With the statistics of a whole of which `x` is a part: f64 sums and sums of squares of each
+    /// channel, `[n, 2, c]`, over so many rows.
+    pub(crate) fn of_totals(
+        x: &Array,
+        stack: Stack,
+        (rows, totals): (usize, &[f64]),
+        [gamma, beta]: [&Tensor; 2],
+        groups: usize,
+        eps: f32,
+        silu: bool,
+    ) -> Result<Self> {
+        let found = group_statistics(totals, rows, stack.channels, groups, eps);
+        let (mean, rate): (Vec<f32>, Vec<f32>) = found.into_iter().unzip();
+        let table = |values: Vec<f32>| {
+            let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+            Array::from_bytes(x.board(), &bytes, DType::F32)
+        };
+        Ok(GroupNorm {
+            stack,
+            width: stack.channels / groups,
+            silu,
+            mean: table(mean)?,
+            rate: table(rate)?,
             gamma: gamma.to_dtype(DType::F32)?,
             beta: beta.to_dtype(DType::F32)?,
         })
@@ -130,6 +159,37 @@ impl GroupNorm {
         launch("group_input_gradient", x, Grid::elements(x.len()), &list)?;
         Ok(dx)
     }
+}
+
+/// Sums and sums of squares of each channel of each picture, `[n, 2, c]`, on the processor in f64: the
+/// card sums about a value of the channel itself.
+pub(crate) fn channel_totals(x: &Array, stack: Stack) -> Result<Vec<f64>> {
+    let (n, c) = (stack.pictures, stack.channels);
+    if x.len() == 0 {
+        return Ok(vec![0.0; 2 * n * c]);
+    }
+    let rows = Rows {
+        outer: n,
+        rows: stack.rows,
+        columns: c,
+    };
+    let totals = rows.sums((Source::Norm, "group_moments"), 2, &[x], arguments![1usize])?;
+    let pivots = super::layout::rows(x, [n, stack.rows * c], [0, c])?;
+    let here = |array: Array| -> Result<Vec<f64>> {
+        let values = Tensor::from_values(array, [n, c])?;
+        let values = values.to_dtype(DType::F32)?.to_device(Device::Cpu)?;
+        Ok(values.as_f32()?.iter().map(|v| f64::from(*v)).collect())
+    };
+    let halves = [0, 1].map(|k| super::layout::rows(&totals, [n, 2 * c], [k * c, c]));
+    let [sums, squares] = halves;
+    let (sums, squares, pivots) = (here(sums?)?, here(squares?)?, here(pivots)?);
+    let (count, mut found) = (stack.rows as f64, vec![0.0; 2 * n * c]);
+    for (k, pivot) in pivots.iter().enumerate() {
+        let place = k / c * 2 * c + k % c;
+        found[place] = sums[k] + count * pivot;
+        found[place + c] = squares[k] + 2.0 * pivot * sums[k] + count * pivot * pivot;
+    }
+    Ok(found)
 }
 
 /// The two halves of an f32 array, each in a type of its own.

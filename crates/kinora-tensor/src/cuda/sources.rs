@@ -8,6 +8,7 @@ const COMMON: &str = include_str!("../../kernels/common.cuh");
 /// A file of kernels; each is compiled by itself, once for each storage type in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
+    Attention,
     Elementwise,
     Layout,
     Norm,
@@ -16,7 +17,8 @@ pub(crate) enum Source {
 
 impl Source {
     #[cfg(any(test, feature = "host-machine"))]
-    pub(super) const ALL: [Source; 4] = [
+    pub(super) const ALL: [Source; 5] = [
+        Source::Attention,
         Source::Elementwise,
         Source::Layout,
         Source::Norm,
@@ -25,6 +27,7 @@ impl Source {
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            Source::Attention => "attention",
             Source::Elementwise => "elementwise",
             Source::Layout => "layout",
             Source::Norm => "norm",
@@ -34,6 +37,7 @@ impl Source {
 
     fn text(self) -> &'static str {
         match self {
+            Source::Attention => include_str!("../../kernels/attention.cu"),
             Source::Elementwise => include_str!("../../kernels/elementwise.cu"),
             Source::Layout => include_str!("../../kernels/layout.cu"),
             Source::Norm => include_str!("../../kernels/norm.cu"),

@@ -1,29 +1,48 @@
 //! The operations on the machine that stands in for a card, and the kernels under NVIDIA's compiler.
 
+use super::attention::{chunked_attention, chunked_backward};
 use super::host::say;
+use super::launch::{Argument, Grid, Kernel, arguments};
 use super::libraries::Surroundings;
 use super::nvrtc::Compiler;
 use super::sources::Source;
-use crate::testing::numbers;
+use crate::cpu::attention::Sizes;
+use crate::testing::{assert_close, numbers};
 use crate::{DType, Device, Result, Tensor, host_device, ops, selfcheck};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// The closed list as the README tells it, but for what is made on the processor.
+fn listed_operations() -> BTreeSet<String> {
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let names = names.filter(|name| !["sinusoid", "Moments"].contains(name));
+    names.map(str::to_owned).collect()
+}
 
 fn agrees_with_the_processor(dtype: DType) -> Result<()> {
     let Some(device) = host_device(1 << 30) else {
         return Ok(());
     };
     let mut misses = Vec::new();
-    let mut count = 0;
+    let mut tried = BTreeSet::new();
     selfcheck::check(device, dtype, |outcome| {
-        count += 1;
+        tried.extend(outcome.name.split(' ').next().map(str::to_owned));
         if !outcome.holds() {
             misses.push(outcome);
         }
     })?;
     assert!(misses.is_empty(), "{misses:#?}");
-    assert!(count > 60, "{count} cases");
+    let listed = listed_operations();
+    let missing: Vec<_> = listed.difference(&tried).collect();
+    assert!(
+        listed.len() > 30 && missing.is_empty(),
+        "not tried: {missing:?}"
+    );
     Ok(())
 }
 
@@ -77,6 +96,87 @@ fn casts_round_as_the_processor_does() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn attention_in_several_chunks_is_attention_in_one() -> Result<()> {
+    let Some(device) = host_device(1 << 26) else {
+        return Ok(());
+    };
+    for causal in [false, true] {
+        let sizes = Sizes {
+            batch: 2,
+            n: 11,
+            m: 11,
+            heads: 3,
+            d: 5,
+            causal,
+        };
+        let on_card = |seed| numbers([2, 11, 15], seed).to_device(device);
+        let [q, k, v, dout] = [on_card(1)?, on_card(2)?, on_card(3)?, on_card(4)?];
+        let operands = [q.array()?, k.array()?, v.array()?];
+        // 11 queries against 11 keys in 3 heads: 4 queries at a time, or all.
+        let made = [4 * 4 * 3 * 11, 1 << 20].map(|bytes| -> Result<Vec<Vec<f32>>> {
+            let out = chunked_attention(operands, sizes, bytes)?;
+            let [dq, dk, dv] = chunked_backward(operands, dout.array()?, sizes, bytes)?;
+            let values = |array| Ok(Tensor::from_values(array, q.shape())?.to_vec());
+            [out, dq, dk, dv].into_iter().map(values).collect()
+        });
+        let [chunked, whole] = made;
+        for (chunked, whole) in chunked?.iter().zip(whole?) {
+            assert_close(chunked, &whole, 1e-6);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_test_machine_notices_a_wrong_launch() -> Result<()> {
+    let Some(device) = host_device(1 << 20) else {
+        return Ok(());
+    };
+    let x = numbers([300], 1).to_device(device)?;
+    let x = x.array()?;
+    let launch = |name: &'static str, list: &[Argument]| {
+        let kernel = Kernel {
+            source: Source::Elementwise,
+            name,
+            dtype: DType::F32,
+        };
+        let outcome = x.board().launch(kernel, Grid::elements(300), list);
+        outcome.map_err(|error| error.to_string())
+    };
+    let told = |name: &str, why: &str| Err(format!("{device}: kernel `{name}`: {why}"));
+    let wrong = launch("affine", arguments![x, x, 300usize, 1.0]);
+    assert_eq!(wrong, told("affine", "the number of arguments is wrong"));
+    let wrong = launch("affine", arguments![x, x, 300, 1.0, 0.0]);
+    assert_eq!(wrong, told("affine", "argument 3 has the wrong size"));
+    let wrong = launch("affin", arguments![x]);
+    assert_eq!(wrong, told("affin", "there is no such kernel"));
+    assert_eq!(
+        launch("affine", arguments![x, x, 300usize, 1.0, 0.0]),
+        Ok(())
+    );
+    Ok(())
+}
+
+#[test]
+#[should_panic(expected = "a kernel wrote outside an array of 1196 bytes")]
+fn the_test_machine_notices_a_write_outside() {
+    let Some(device) = host_device(1 << 20) else {
+        panic!("a kernel wrote outside an array of 1196 bytes: not tried without a compiler");
+    };
+    let x = numbers([300], 1).to_device(device).unwrap();
+    let x = x.array().unwrap();
+    let short = x.like(299).unwrap();
+    let kernel = Kernel {
+        source: Source::Elementwise,
+        name: "affine",
+        dtype: DType::F32,
+    };
+    let list = arguments![x, &short, 300usize, 1.0, 0.0];
+    let _ = x.board().launch(kernel, Grid::elements(300), list);
+    drop(short);
 }
 
 #[test]

@@ -143,6 +143,29 @@ pub(super) fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) ->
     })
 }
 
+/// Of each group of each picture, the mean and 1 / √(σ² + eps), from `[n, 2, c]` over `rows` rows.
+pub(crate) fn group_statistics(
+    totals: &[f64],
+    rows: usize,
+    c: usize,
+    groups: usize,
+    eps: f32,
+) -> Vec<(f32, f32)> {
+    let width = c / groups;
+    let count = (rows * width) as f64;
+    let mut found = Vec::new();
+    for totals in totals.chunks_exact(2 * c) {
+        let (sums, squares) = totals.split_at(c);
+        for (sums, squares) in sums.chunks(width).zip(squares.chunks(width)) {
+            let mean = sums.iter().sum::<f64>() / count;
+            let variance = (squares.iter().sum::<f64>() / count - mean * mean).max(0.0);
+            let rate = 1.0 / (variance + f64::from(eps)).sqrt();
+            found.push((mean as f32, rate as f32));
+        }
+    }
+    found
+}
+
 /// What normalises each channel of each picture, `[n, c]` each: normalised = (x − mean) · rate,
 /// result = f((x − mean) · scale + beta).
 pub(super) struct Tables {
@@ -193,16 +216,9 @@ impl Tables {
             beta: wide(beta).into_owned(),
         };
         let width = c / groups;
-        let count = (rows * width) as f64;
-        for totals in totals.chunks_exact(2 * c) {
-            let (sums, squares) = totals.split_at(c);
-            for (sums, squares) in sums.chunks(width).zip(squares.chunks(width)) {
-                let mean = sums.iter().sum::<f64>() / count;
-                let variance = (squares.iter().sum::<f64>() / count - mean * mean).max(0.0);
-                let rate = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
-                tables.mean.extend(std::iter::repeat_n(mean as f32, width));
-                tables.rate.extend(std::iter::repeat_n(rate, width));
-            }
+        for (mean, rate) in group_statistics(totals, rows, c, groups, eps) {
+            tables.mean.extend(std::iter::repeat_n(mean, width));
+            tables.rate.extend(std::iter::repeat_n(rate, width));
         }
         let rates = tables.rate.chunks_exact(c);
         tables.scale = rates

@@ -1,8 +1,8 @@
 //! The linear layer, and the 1×1 convolution, which is the same thing when channels come last.
 
-use super::one_device;
+use super::on_card;
 use crate::cpu::matmul::{Cores, MatRef, matmul};
-use crate::{DType, Error, Result, Tensor, storage};
+use crate::{DType, Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -16,8 +16,10 @@ use std::borrow::Cow;
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (i, o) = check(x, w, b)?;
     let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
-    one_device("linear", &inputs)?;
     let rows = x.elements() / i.max(1);
+    if on_card("linear", &inputs)? {
+        return linear_on_card(x, w, b, [rows, o, i]);
+    }
     let mut y = storage::scratch(rows * o);
     let accumulate = b.is_some();
     if let Some(b) = b {
@@ -74,6 +76,39 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
                     .then(|| Tensor::from_vec(sum_rows(dy_values, o), bias.shape()))
                     .transpose()?,
             );
+        }
+        Ok(parts)
+    }))
+}
+
+fn linear_on_card(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    extents: [usize; 3],
+) -> Result<Tensor> {
+    use cuda::product;
+    let [rows, o, _] = extents;
+    let y = product::linear(x.array()?, w, b, rows)?;
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = o;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
+    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+        let dy = dy.array()?;
+        let mut parts = vec![None, None];
+        if wanted[0] {
+            let dx = product::linear_input_gradient(dy, &w, rows)?;
+            parts[0] = Some(Tensor::from_values(dx, x.shape())?);
+        }
+        if wanted[1] {
+            let dw = product::linear_weight_gradient(x.array()?, dy, extents, w.dtype())?;
+            parts[1] = Some(Tensor::from_values(dw, w.shape())?);
+        }
+        if let Some(b) = &b {
+            let db = wanted[2].then(|| product::bias_gradient(dy, o, b.dtype()));
+            let db = db.transpose()?.map(|db| Tensor::from_values(db, [o]));
+            parts.push(db.transpose()?);
         }
         Ok(parts)
     }))

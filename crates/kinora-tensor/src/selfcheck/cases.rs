@@ -1,6 +1,6 @@
 //! What is tried: each operation with extents that are one, odd, and longer than a block.
 
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Conv2d, Moments};
 use crate::testing::numbers;
 use crate::{Result, Tensor};
 
@@ -42,12 +42,15 @@ pub(super) fn cases() -> Vec<Case> {
     pairs(&mut cases);
     layouts(&mut cases);
     norms(&mut cases);
+    partial_norms(&mut cases);
+    products(&mut cases);
+    attentions(&mut cases);
     cases.0
 }
 
 fn pointwise(cases: &mut Cases) {
     type Function = fn(&Tensor) -> Result<Tensor>;
-    let functions: [(&str, Function); 11] = [
+    let functions: [(&str, Function); 12] = [
         ("silu", ops::silu),
         ("gelu", ops::gelu),
         ("quick_gelu", ops::quick_gelu),
@@ -57,6 +60,7 @@ fn pointwise(cases: &mut Cases) {
         ("abs", ops::abs),
         ("clamp", |x| ops::clamp(x, -0.5, 0.25)),
         ("affine", |x| ops::affine(x, 3.0, 0.5)),
+        ("scale", |x| ops::scale(x, -2.5)),
         ("sum", ops::sum),
         ("mean", ops::mean),
     ];
@@ -173,4 +177,79 @@ fn norms(cases: &mut Cases) {
             ops::layer_norm(&x[0], &x[1], &x[2], 0.1)
         });
     }
+}
+
+fn products(cases: &mut Cases) {
+    for [rows, i, o] in [[1, 1, 1], [7, 5, 3], [130, 40, 72]] {
+        let shapes: [&[usize]; 3] = [&[2, rows, i], &[o, i], &[o]];
+        cases.add("linear", &shapes, 1, |x| {
+            ops::linear(&x[0], &x[1], Some(&x[2]))
+        });
+        cases.add("linear", &shapes[..2], 1, |x| {
+            ops::linear(&x[0], &x[1], None)
+        });
+    }
+    let pictures: [(&[usize; 4], usize, usize, Conv2d); 6] = [
+        (&[2, 5, 7, 3], 4, 3, Conv2d::same()),
+        (&[1, 6, 9, 4], 3, 3, Conv2d::down()),
+        (&[1, 6, 9, 4], 3, 3, Conv2d::down_asymmetric()),
+        (&[2, 8, 8, 3], 5, 4, Conv2d::patch(4)),
+        (&[2, 3, 4, 5], 6, 1, Conv2d::patch(1)),
+        (&[1, 12, 10, 16], 16, 3, Conv2d::same()),
+    ];
+    for (shape, o, taps, conv) in pictures {
+        let shapes: [&[usize]; 3] = [shape, &[o, taps, taps, shape[3]], &[o]];
+        cases.add("conv2d", &shapes, 1, move |x| {
+            ops::conv2d(&x[0], &x[1], Some(&x[2]), conv)
+        });
+    }
+    for (shape, o, taps) in [
+        (&[2, 5, 3, 4, 6], 4, 3),
+        (&[1, 1, 2, 2, 3], 2, 3),
+        (&[1, 6, 1, 5, 4], 4, 5),
+    ] {
+        let shapes: [&[usize]; 3] = [shape, &[o, taps, shape[4]], &[o]];
+        cases.add("time_conv", &shapes, 1, |x| {
+            ops::time_conv(&x[0], &x[1], Some(&x[2]))
+        });
+    }
+}
+
+fn attentions(cases: &mut Cases) {
+    for [b, n, m, heads, d] in [[1, 1, 1, 1, 1], [2, 37, 5, 3, 7], [1, 60, 300, 2, 64]] {
+        let (q, k) = ([b, n, heads * d], [b, m, heads * d]);
+        cases.add("attention", &[&q, &k, &k], 3, move |x| {
+            ops::attention(&x[0], &x[1], &x[2], heads)
+        });
+    }
+    let q = &[2, 37, 2 * 9][..];
+    cases.add("causal_attention", &[q, q, q], 3, |x| {
+        ops::causal_attention(&x[0], &x[1], &x[2], 2)
+    });
+    for [b, t, s, heads, d] in [
+        [1, 1, 1, 1, 1],
+        [2, 5, 11, 3, 9],
+        [1, 25, 3, 2, 64],
+        [1, 4, 3, 1, 80],
+    ] {
+        let q = &[b, t, s, heads * d][..];
+        cases.add("time_attention", &[q, q, q], 3, move |x| {
+            ops::time_attention(&x[0], &x[1], &x[2], heads)
+        });
+    }
+}
+
+/// Norms whose statistics come from a larger whole. Nothing is recorded for them.
+fn partial_norms(cases: &mut Cases) {
+    let shape = &[2, 5, 7, 6][..];
+    cases.add("group_norm_with", &[shape, &[6], &[6]], 1, |x| {
+        let mut moments = Moments::of_each(&x[0])?;
+        for (moments, more) in moments.iter_mut().zip(Moments::of_each(&x[0])?) {
+            moments.add(&more)?;
+        }
+        let (gamma, beta) = (&x[1], &x[2]);
+        let y = ops::group_norm_with(&x[0], &moments, gamma, beta, 3, 0.1, Activation::Silu)?;
+        // So that there is a gradient to compare.
+        ops::add(&y, &x[0])
+    });
 }

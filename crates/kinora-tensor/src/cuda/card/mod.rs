@@ -1,14 +1,23 @@
 //! A real card, through NVIDIA's driver: memory, one stream of work, kernels compiled at first use.
 
+mod blas;
+mod dnn;
+
+use super::Array;
 use super::board::{failed, out_of_memory};
+use super::conv::Pass;
 use super::launch::{Argument, Grid, Kernel, THREADS};
-use super::libraries::{DRIVER, Surroundings, load};
+use super::libraries::{BLAS, CONVOLUTIONS, DRIVER, Surroundings, Wanted, load};
 use super::pool::{Pool, rounded};
+use super::product::Product;
 use super::sources::Source;
 use super::{cache, nvrtc};
+use crate::ops::Geometry;
 use crate::{DType, Error, Result};
+use blas::Blas;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
+use dnn::Dnn;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,6 +30,8 @@ pub(crate) struct Card {
     stream: sys::CUstream,
     pool: Mutex<Pool>,
     modules: Mutex<HashMap<(Source, DType), Module>>,
+    blas: Mutex<Option<Blas>>,
+    dnn: Mutex<Option<Dnn>>,
     total_bytes: usize,
 }
 
@@ -39,19 +50,25 @@ unsafe impl Sync for Card {}
 pub(super) fn driver() -> std::result::Result<(), String> {
     static DRIVER_FOUND: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let found = DRIVER_FOUND.get_or_init(|| {
-        let library = load(DRIVER, &Surroundings::of_this_process())?;
-        // Kept loaded: the bindings look it up by name, and find what is loaded wherever it lay.
-        std::mem::forget(library);
         // SAFETY: it only tries to load libraries of that name.
         #[allow(unsafe_code)]
-        let usable = unsafe { sys::is_culib_present() };
-        if usable {
-            Ok(())
-        } else {
-            Err("NVIDIA's driver was found, but not under a name it is loaded by".to_owned())
-        }
+        present(DRIVER, || unsafe { sys::is_culib_present() })
     });
     found.clone()
+}
+
+/// Loads a library and keeps it loaded: the bindings look it up by name, and find what is loaded
+/// wherever it lay. They panic where they do not, so they are asked before.
+fn present(wanted: Wanted, seen: impl FnOnce() -> bool) -> std::result::Result<(), String> {
+    let library = load(wanted, &Surroundings::of_this_process())?;
+    std::mem::forget(library);
+    if seen() {
+        return Ok(());
+    }
+    let title = wanted.title;
+    Err(format!(
+        "{title} was found, but not under a name it is loaded by"
+    ))
 }
 
 /// How many cards there are.
@@ -104,6 +121,8 @@ impl Card {
             stream: stream.map_err(told)?,
             pool: Mutex::default(),
             modules: Mutex::default(),
+            blas: Mutex::default(),
+            dnn: Mutex::default(),
             total_bytes,
         })
     }
@@ -198,6 +217,57 @@ impl Card {
             result::launch_kernel(function, (x, y, 1), block, 0, self.stream, &mut places)
         }
         .map_err(|error| failed(self.ordinal, format!("{}: {}", kernel.name, text(error))))
+    }
+
+    pub(super) fn multiply(&self, product: &Product<'_>) -> Result<()> {
+        self.make_current()?;
+        let refused = |message: String| failed(self.ordinal, message);
+        let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        if blas.is_none() {
+            use cudarc::cublaslt::sys::is_culib_present;
+            // SAFETY: it only tries to load libraries of that name.
+            #[allow(unsafe_code)]
+            present(BLAS, || unsafe { is_culib_present() }).map_err(refused)?;
+            let workspace = self.allocate(blas::WORKSPACE_BYTES)?;
+            let made = Blas::new(workspace);
+            *blas = Some(made.map_err(|error| refused(format!("cuBLASLt: {error}")))?);
+        }
+        let blas = blas.as_mut().expect("made above");
+        let made = blas.multiply(product, self.stream.cast());
+        made.map_err(|error| refused(format!("cuBLASLt on {product:?}: {error}")))
+    }
+
+    pub(super) fn convolve(
+        &self,
+        pass: Pass,
+        geometry: &Geometry,
+        operands: [&Array; 2],
+        out: &Array,
+    ) -> Result<()> {
+        self.make_current()?;
+        let refused = |message: String| failed(self.ordinal, message);
+        let mut dnn = self.dnn.lock().unwrap_or_else(PoisonError::into_inner);
+        if dnn.is_none() {
+            use cudarc::cudnn::sys::is_culib_present;
+            // SAFETY: it only tries to load libraries of that name.
+            #[allow(unsafe_code)]
+            present(CONVOLUTIONS, || unsafe { is_culib_present() }).map_err(refused)?;
+            let made = Dnn::new(self.stream.cast());
+            *dnn = Some(made.map_err(|error| refused(format!("cuDNN: {error:?}")))?);
+        }
+        let dnn = dnn.as_mut().expect("made above");
+        let told = |error| refused(format!("cuDNN, {pass:?} of {geometry:?}: {error:?}"));
+        let plan = dnn.plan(pass, geometry, out.dtype()).map_err(told)?;
+        let bytes = plan.workspace_bytes;
+        let workspace = match bytes {
+            0 => 0,
+            bytes => self.allocate(bytes)?,
+        };
+        let made = dnn.run(&plan, operands, out, workspace).map_err(told);
+        if bytes > 0 {
+            self.free(workspace, bytes);
+        }
+        made
     }
 
     /// The compiled kernels of a source: from the cache on disk, or compiled now.
