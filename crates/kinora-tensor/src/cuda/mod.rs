@@ -21,6 +21,7 @@ mod nvrtc;
 mod pool;
 pub(crate) mod product;
 mod reduce;
+mod report;
 mod sources;
 
 #[cfg(any(test, feature = "host-machine"))]
@@ -38,6 +39,7 @@ pub(crate) use board::{Board, open};
 pub(crate) use elementwise::{affine, broadcast, cast, fill, pointwise, pointwise_slope, zip};
 pub(crate) use norm::{GroupNorm, LayerNorm, channel_totals};
 pub(crate) use reduce::repeated_sum;
+pub use report::{CardReport, cards, missing_libraries};
 
 #[cfg(any(test, feature = "host-machine"))]
 pub use host::host_device;

@@ -11,7 +11,7 @@ use super::libraries::{BLAS, CONVOLUTIONS, DRIVER, Surroundings, Wanted, load};
 use super::pool::{Pool, rounded};
 use super::product::Product;
 use super::sources::Source;
-use super::{cache, nvrtc};
+use super::{CardReport, cache, nvrtc};
 use crate::ops::Geometry;
 use crate::{DType, Error, Result};
 use blas::Blas;
@@ -83,6 +83,25 @@ pub(super) fn count() -> std::result::Result<usize, String> {
     Ok(count as usize)
 }
 
+/// What the driver tells of one card.
+pub(super) fn report(ordinal: usize) -> std::result::Result<CardReport, String> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    let device = result::device::get(ordinal as i32).map_err(text)?;
+    // SAFETY: the device number was just given by the driver, which is initialised.
+    #[allow(unsafe_code)]
+    unsafe {
+        let attribute = |a| result::device::get_attribute(device, a).map_err(text);
+        Ok(CardReport {
+            name: result::device::get_name(device).map_err(text)?,
+            memory_bytes: result::device::total_mem(device).map_err(text)?,
+            capability: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+        })
+    }
+}
+
 impl Card {
     pub(super) fn open(ordinal: usize) -> Result<Self> {
         let refused = |message: String| failed(ordinal, message);
@@ -93,23 +112,16 @@ impl Card {
         }
         let told = |error: DriverError| failed(ordinal, text(error));
         let device = result::device::get(ordinal as i32).map_err(told)?;
-        use sys::CUdevice_attribute_enum as Attribute;
-        // SAFETY: the device number was just given by the driver, which is initialised.
-        #[allow(unsafe_code)]
-        let (context, total_bytes, major, minor) = unsafe {
-            let attribute = |a| result::device::get_attribute(device, a).map_err(told);
-            (
-                result::primary_ctx::retain(device).map_err(told)?,
-                result::device::total_mem(device).map_err(told)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-            )
-        };
+        let about = report(ordinal).map_err(refused)?;
+        let (major, minor) = about.capability;
         // Conversions to bf16 are an instruction from 8.0 on.
         if major < 8 {
             let message = format!("compute capability {major}.{minor}; kinora needs 8.0 or newer");
             return Err(failed(ordinal, message));
         }
+        // SAFETY: the device number was just given by the driver, which is initialised.
+        #[allow(unsafe_code)]
+        let context = unsafe { result::primary_ctx::retain(device) }.map_err(told)?;
         // SAFETY: the context was just retained and is never released.
         #[allow(unsafe_code)]
         unsafe { result::ctx::set_current(context) }.map_err(told)?;
@@ -123,7 +135,7 @@ impl Card {
             modules: Mutex::default(),
             blas: Mutex::default(),
             dnn: Mutex::default(),
-            total_bytes,
+            total_bytes: about.memory_bytes,
         })
     }
 
