@@ -13,7 +13,6 @@ cores, and no gradient except in the training step. A way that a peer cannot go 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys

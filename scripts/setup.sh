@@ -15,6 +15,8 @@ missing=()
 { command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
 command -v tesseract >/dev/null || missing+=(tesseract-ocr)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+# The tests build the kernels for cards with it, to run them on the processor.
+command -v c++ >/dev/null || missing+=(g++)
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 root=()

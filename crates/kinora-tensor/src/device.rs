@@ -7,12 +7,15 @@ pub enum Device {
     /// The processor's cores and main memory: always there.
     #[default]
     Cpu,
+    /// An NVIDIA card, by its number.
+    Cuda(usize),
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
 }
@@ -23,6 +26,10 @@ impl std::str::FromStr for Device {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "cpu" => Ok(Device::Cpu),
+            cuda if cuda == "cuda" || cuda.starts_with("cuda:") => Err(
+                "device: no whole model runs on a card yet, only single operations do; take `cpu`"
+                    .to_owned(),
+            ),
             other => Err(format!("device: expected `cpu`, found `{other}`")),
         }
     }

@@ -41,6 +41,26 @@ pub enum Error {
         "backward: this array does not depend on any tracked array; mark the parameters with `tracked()` and compute it outside `no_grad`"
     )]
     NotTracked,
+    /// The operands lie on different devices.
+    #[error(
+        "{op}: one array lies on {first}, another on {other}; bring them together with `to_device`"
+    )]
+    Devices {
+        /// The operation that refused.
+        op: &'static str,
+        /// Where the first operand lies.
+        first: crate::Device,
+        /// Where another lies.
+        other: crate::Device,
+    },
+    /// A device cannot be used, or failed at work.
+    #[error("{device}: {message}")]
+    Device {
+        /// The device.
+        device: crate::Device,
+        /// What went wrong and what to do.
+        message: String,
+    },
     /// An argument is outside what the operation can do.
     #[error("{op}: {message}")]
     Argument {

@@ -1,7 +1,7 @@
 //! The graph behind tracked arrays, and the walk back through it.
 
 use crate::cpu::elementwise;
-use crate::{Error, Result, Tensor};
+use crate::{Device, Error, Result, Tensor, cuda};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
@@ -77,6 +77,12 @@ impl Gradients {
         let sum = match self.by_id.remove(&id) {
             None => gradient,
             Some(mut before) => {
+                if before.device() != Device::Cpu {
+                    let sum = cuda::zip("add", before.array()?, gradient.array()?)?;
+                    self.by_id
+                        .insert(id, Tensor::from_values(sum, before.shape())?);
+                    return Ok(());
+                }
                 let more = gradient.as_f32()?;
                 if let Some(values) = before.unshared_mut() {
                     elementwise::add_assign(values, more);
@@ -100,10 +106,8 @@ pub(crate) fn backward(root: Tensor, seed: Option<Tensor>) -> Result<Gradients> 
     }
     no_grad(|| {
         let mut gradients = Gradients::default();
-        gradients.add(
-            root.id(),
-            seed.unwrap_or_else(|| Tensor::full(1.0, root.shape())),
-        )?;
+        let seed = seed.map_or_else(|| root.full_like(1.0), Ok)?;
+        gradients.add(root.id(), seed)?;
         let mut order = tracked_ancestors(root);
         // Results are always younger than their inputs, so the youngest first is a valid order; each
         // is dropped as soon as it is done, which frees what it alone held.

@@ -31,11 +31,16 @@ mod param;
 pub mod machine;
 pub mod ops;
 pub mod random;
+pub mod selfcheck;
 pub mod testing;
 
 mod cpu;
+mod cuda;
 
 pub use cores::on_the_cores;
+#[cfg(any(test, feature = "host-machine"))]
+pub use cuda::host_device;
+pub use cuda::{CardReport, cards, missing_libraries};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -1,6 +1,8 @@
-//! The values of an array: owned, recycled when dropped, or read in place from a mapped file.
+//! The values of an array: owned, recycled when dropped, read in place from a mapped file, or in a
+//! card's memory.
 
-use crate::{DType, Error, Result};
+use crate::cuda::{Array, Board};
+use crate::{DType, Device, Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use std::collections::BTreeMap;
@@ -98,6 +100,19 @@ pub(crate) enum Values {
     F32(Buffer<f32>),
     F16(Buffer<f16>),
     BF16(Buffer<bf16>),
+    Card(Array),
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Self {
+        Values::F32(Buffer::Owned(values))
+    }
+}
+
+impl From<Array> for Values {
+    fn from(array: Array) -> Self {
+        Values::Card(array)
+    }
 }
 
 impl Values {
@@ -135,6 +150,7 @@ impl Values {
             Values::F32(_) => DType::F32,
             Values::F16(_) => DType::F16,
             Values::BF16(_) => DType::BF16,
+            Values::Card(array) => array.dtype(),
         }
     }
 
@@ -143,6 +159,62 @@ impl Values {
             Values::F32(b) => b.len(),
             Values::F16(b) => b.len(),
             Values::BF16(b) => b.len(),
+            Values::Card(array) => array.len(),
+        }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Values::Card(array) => array.device(),
+            _ => Device::Cpu,
+        }
+    }
+
+    /// The little-endian bytes of the values in their own type.
+    ///
+    /// # Errors
+    /// When a card fails while they are copied from it.
+    pub(crate) fn to_le_bytes(&self) -> Result<Vec<u8>> {
+        Ok(match self {
+            Values::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::F16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::BF16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::Card(array) => array.to_bytes()?,
+        })
+    }
+
+    /// Those bytes as values on the processor.
+    pub(crate) fn from_le_bytes(bytes: &[u8], dtype: DType) -> Self {
+        let halves = || bytes.as_chunks::<2>().0.iter();
+        match dtype {
+            DType::F32 => {
+                let quads = bytes.as_chunks::<4>().0.iter();
+                let values: Vec<f32> = quads.map(|b| f32::from_le_bytes(*b)).collect();
+                values.into()
+            }
+            DType::F16 => {
+                let values = halves().map(|b| f16::from_le_bytes(*b)).collect();
+                Values::F16(Buffer::Owned(values))
+            }
+            DType::BF16 => {
+                let values = halves().map(|b| bf16::from_le_bytes(*b)).collect();
+                Values::BF16(Buffer::Owned(values))
+            }
+        }
+    }
+
+    /// The same values elsewhere.
+    ///
+    /// # Errors
+    /// When a device cannot be used, or has no memory left.
+    pub(crate) fn copied_to(&self, device: Device) -> Result<Self> {
+        let bytes = self.to_le_bytes()?;
+        match device {
+            Device::Cpu => Ok(Self::from_le_bytes(&bytes, self.dtype())),
+            Device::Cuda(ordinal) => {
+                let board: std::sync::Arc<Board> = crate::cuda::open(ordinal)?;
+                Ok(Array::from_bytes(&board, &bytes, self.dtype())?.into())
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The array itself.
 
+use crate::cuda::{self, Array};
 use crate::grad::Derivative;
 use crate::storage::{self, Buffer, Mapped, Stored, Values};
 use crate::{DType, Device, Error, Gradients, Result, Shape, grad};
@@ -145,13 +146,20 @@ impl Tensor {
         ))
     }
 
+    /// Values of any kind, which must fill the shape.
+    pub(crate) fn from_values(values: impl Into<Values>, shape: impl Into<Shape>) -> Result<Self> {
+        let (values, shape) = (values.into(), shape.into());
+        check_length(&shape, values.len())?;
+        Ok(Self::new(Arc::new(values), shape, false, None))
+    }
+
     /// The result of an operation on `inputs`. The derivative is kept only while recording and when
     /// one of the inputs is tracked.
     ///
     /// `derivative` takes the gradient of the result and, for each input, whether its gradient is
     /// wanted; it gives one entry for each input.
     pub(crate) fn recorded<D>(
-        values: Vec<f32>,
+        values: impl Into<Values>,
         shape: impl Into<Shape>,
         inputs: &[&Tensor],
         derivative: D,
@@ -159,12 +167,7 @@ impl Tensor {
     where
         D: Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
     {
-        Self::recorded_sharing(
-            Arc::new(Values::F32(Buffer::Owned(values))),
-            shape.into(),
-            inputs,
-            derivative,
-        )
+        Self::recorded_sharing(Arc::new(values.into()), shape.into(), inputs, derivative)
     }
 
     fn recorded_sharing<D>(
@@ -203,7 +206,44 @@ impl Tensor {
 
     /// Where the elements are.
     pub fn device(&self) -> Device {
-        Device::Cpu
+        self.node.values.device()
+    }
+
+    /// The same values on another device: shared where they are there already. Not recorded.
+    ///
+    /// # Errors
+    /// When the device cannot be used, or has no memory left.
+    pub fn to_device(&self, device: Device) -> Result<Tensor> {
+        if device == self.device() {
+            return Ok(self.detach());
+        }
+        let values = self.node.values.copied_to(device)?;
+        Self::from_values(values, self.shape())
+    }
+
+    /// The array in the card's memory.
+    ///
+    /// # Errors
+    /// When the values are on the processor.
+    pub(crate) fn array(&self) -> Result<&Array> {
+        match &*self.node.values {
+            Values::Card(array) => Ok(array),
+            _ => Err(Error::Device {
+                device: Device::Cpu,
+                message: "an operation on a card needs its operands there; use `to_device`".into(),
+            }),
+        }
+    }
+
+    /// One value everywhere, of the shape and type and on the device of `self`.
+    pub(crate) fn full_like(&self, value: f32) -> Result<Tensor> {
+        match &*self.node.values {
+            Values::Card(array) => {
+                let values = cuda::fill(array.board(), array.len(), array.dtype(), value)?;
+                Self::from_values(values, self.shape())
+            }
+            _ => Ok(Self::full(value, self.shape())),
+        }
     }
 
     /// The f32 values, in place.
@@ -213,6 +253,10 @@ impl Tensor {
     pub fn as_f32(&self) -> Result<&[f32]> {
         match &*self.node.values {
             Values::F32(values) => Ok(values),
+            Values::Card(array) => Err(Error::Device {
+                device: array.device(),
+                message: "this needs values on the processor; bring them with `to_device`".into(),
+            }),
             other => Err(Error::DType {
                 op: "as_f32",
                 expected: DType::F32,
@@ -227,11 +271,19 @@ impl Tensor {
             Values::F32(values) => Stored::F32(values),
             Values::F16(values) => Stored::F16(values),
             Values::BF16(values) => Stored::BF16(values),
+            Values::Card(array) => panic!("values on {}, asked for in place", array.device()),
         }
     }
 
     /// The values as f32, copied.
+    ///
+    /// # Panics
+    /// When a card fails while they are copied from it; `to_device` gives the error instead.
     pub fn to_vec(&self) -> Vec<f32> {
+        if self.device() != Device::Cpu {
+            let here = self.to_device(Device::Cpu);
+            return here.unwrap_or_else(|error| panic!("{error}")).to_vec();
+        }
         let mut out = storage::scratch(self.elements());
         self.widen_into(0, &mut out);
         out
@@ -244,22 +296,38 @@ impl Tensor {
             Values::F32(values) => out.copy_from_slice(&values[start..end]),
             Values::F16(values) => widen(&values[start..end], out),
             Values::BF16(values) => widen(&values[start..end], out),
+            Values::Card(array) => panic!("values on {}, asked for in place", array.device()),
         }
     }
 
     /// The little-endian bytes of the values in their own type.
+    ///
+    /// # Panics
+    /// When a card fails while they are copied from it; `to_device` gives the error instead.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        match &*self.node.values {
-            Values::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Values::F16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Values::BF16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        }
+        let bytes = self.node.values.to_le_bytes();
+        bytes.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same values stored in another type, rounded to nearest even. Not recorded.
+    ///
+    /// # Panics
+    /// When a card fails or has no memory left; [`Tensor::to_dtype`] gives the error instead.
     pub fn cast(&self, dtype: DType) -> Tensor {
+        let cast = self.to_dtype(dtype);
+        cast.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same values stored in another type, rounded to nearest even. Not recorded.
+    ///
+    /// # Errors
+    /// When a card fails or has no memory left.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
         if dtype == self.dtype() {
-            return self.detach();
+            return Ok(self.detach());
+        }
+        if let Values::Card(array) = &*self.node.values {
+            return Self::from_values(cuda::cast(array, dtype)?, self.shape());
         }
         let wide = self.to_vec();
         let values = match dtype {
@@ -271,7 +339,7 @@ impl Tensor {
                 wide.iter().map(|v| bf16::from_f32(*v)).collect(),
             )),
         };
-        Self::new(Arc::new(values), self.node.shape.clone(), false, None)
+        Self::from_values(values, self.shape())
     }
 
     /// The same values under another shape; nothing is copied.

@@ -40,6 +40,8 @@ pub enum Verb {
     Sheet(SheetArgs),
     /// Tell what is installed, what is missing, and what that disables.
     Doctor(DoctorArgs),
+    /// Compute every operation on a card and hold it against the processor, forward and backward.
+    Selfcheck(SelfcheckArgs),
 }
 
 /// How to walk from noise to a video.
@@ -321,6 +323,29 @@ pub enum BenchStage {
     VaeDecode,
     /// One training step of the small preset.
     TrainStep,
+}
+
+/// `kinora selfcheck`
+#[derive(Debug, Args)]
+pub struct SelfcheckArgs {
+    /// The card: `cuda`, or `cuda:1` for the second.
+    #[arg(long, default_value = "cuda", value_parser = card)]
+    pub device: Device,
+    /// Print one JSON object for each element type.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A card by its number. No model runs on one yet, so this is no device for the other verbs.
+fn card(text: &str) -> Result<Device, String> {
+    let ordinal = match text.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
+        None => None,
+    };
+    ordinal
+        .map(Device::Cuda)
+        .ok_or_else(|| format!("expected `cuda` or `cuda:` and a number, found `{text}`"))
 }
 
 /// `kinora sheet`

@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::args::DoctorArgs;
 use serde_json::json;
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::process::Command;
 
@@ -11,7 +12,7 @@ struct Finding {
     name: &'static str,
     found: Option<String>,
     disables: &'static str,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
     /// Whether the main road is closed without it.
     needed: bool,
 }
@@ -68,52 +69,78 @@ fn findings() -> Vec<Finding> {
             name: "processor",
             found: Some(processor()),
             disables: "",
-            remedy: "",
+            remedy: "".into(),
             needed: true,
         },
         Finding {
             name: "memory",
             found: memory(),
             disables: "the plan cannot tell what fits",
-            remedy: "give --max-memory-gib to generate",
+            remedy: "give --max-memory-gib to generate".into(),
             needed: false,
         },
         Finding {
             name: "ffmpeg",
             found: first_line("ffmpeg", "-version"),
             disables: "writing .mp4 and .webm, reading videos, curating, training",
-            remedy: "apt-get install ffmpeg, or ffmpeg.org; .gif, .png, folders and .npy work without",
+            remedy:
+                "apt-get install ffmpeg, or ffmpeg.org; .gif, .png, folders and .npy work without"
+                    .into(),
             needed: true,
         },
         Finding {
             name: "ffprobe",
             found: first_line("ffprobe", "-version"),
             disables: "reading videos, curating, training",
-            remedy: "it comes with ffmpeg",
+            remedy: "it comes with ffmpeg".into(),
             needed: true,
         },
         Finding {
             name: "tesseract",
             found: first_line("tesseract", "--version"),
             disables: "judging how much of a clip is written text (curate, `[text] judge = \"tesseract\"`)",
-            remedy: "apt-get install tesseract-ocr, or set `judge = \"none\"`",
+            remedy: "apt-get install tesseract-ocr, or set `judge = \"none\"`".into(),
             needed: false,
         },
         Finding {
             name: "hub token",
             found: hub_token(),
             disables: "downloading models whose licence must be accepted first",
-            remedy: "set HF_TOKEN, or log in with the hub's own command",
+            remedy: "set HF_TOKEN, or log in with the hub's own command".into(),
             needed: false,
         },
-        Finding {
-            name: "cuda",
-            found: None,
-            disables: "computing on a GPU; this build computes on the processor",
-            remedy: "nothing to do: no CUDA support is built in yet",
-            needed: false,
-        },
+        cards(),
     ]
+}
+
+/// The cards, and what their libraries lack. Models compute on the processor so far, with or without.
+fn cards() -> Finding {
+    let (found, fault) = match kinora_tensor::cards() {
+        Err(fault) => (None, fault),
+        Ok(cards) if cards.is_empty() => (None, "the driver knows no card".to_owned()),
+        Ok(cards) => {
+            let told = cards.iter().enumerate().map(|(k, card)| {
+                let gib = card.memory_bytes as f64 / f64::from(1 << 30);
+                let (major, minor) = card.capability;
+                format!(
+                    "cuda:{k} {}, {gib:.1} GiB, capability {major}.{minor}",
+                    card.name
+                )
+            });
+            let told = told.collect::<Vec<_>>().join("; ");
+            match kinora_tensor::missing_libraries() {
+                faults if faults.is_empty() => (Some(told), String::new()),
+                faults => (None, format!("{told}, but {}", faults.join("; "))),
+            }
+        }
+    };
+    Finding {
+        name: "cuda",
+        found,
+        disables: "checking the operations on a card (selfcheck); models compute on the processor",
+        remedy: fault.into(),
+        needed: false,
+    }
 }
 
 fn processor() -> String {

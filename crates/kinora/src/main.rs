@@ -10,6 +10,7 @@ mod doctor;
 mod footage;
 mod generate;
 mod inspect;
+mod selfcheck;
 mod sheet;
 mod train;
 
@@ -58,6 +59,7 @@ fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
         args::Verb::Inspect(args) => inspect::run(&args),
         args::Verb::Sheet(args) => sheet::run(&args),
         args::Verb::Doctor(args) => doctor::run(&args),
+        args::Verb::Selfcheck(args) => selfcheck::run(&args),
         args::Verb::Bench(args) => bench::run(&args),
     }
 }

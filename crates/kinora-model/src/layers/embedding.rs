@@ -35,6 +35,8 @@ impl SinusoidEmbedding {
     /// When the numbers are not `count` for each row.
     pub fn forward(&self, values: &[f32], rows: usize) -> Result<Tensor> {
         let x = ops::sinusoid(values, self.dim)?; // [rows · count, dim]
+        // The waves are made on the processor, in f32, and stay f32 through the two layers.
+        let x = x.to_device(self.first.device())?;
         let x = x.reshape([rows, x.elements() / rows.max(1)])?; // [rows, count · dim]
         self.second.forward(&ops::silu(&self.first.forward(&x)?)?)
     }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::params::{Init, Layout, Source};
-use kinora_tensor::{Param, Tensor, ops};
+use kinora_tensor::{Device, Param, Tensor, ops};
 
 /// y = x · weightᵀ + bias.
 #[derive(Clone, Debug)]
@@ -55,6 +55,11 @@ impl Linear {
             weight: source.param("weight", &[o, i], Layout::Point, Init::FanIn)?,
             bias: Some(source.param("bias", &[o], Layout::Plain, bias_init(i))?),
         })
+    }
+
+    /// Where its parameters are.
+    pub(crate) fn device(&self) -> Device {
+        self.weight.get().device()
     }
 
     /// # Shapes

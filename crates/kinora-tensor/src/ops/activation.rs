@@ -1,17 +1,51 @@
 //! Functions of one element.
 
+use super::on_card;
 use crate::cpu::{elementwise, exp};
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 
-/// f(x) element by element, with its derivative `slope`.
+/// The names of a function's kernels on a card.
+#[derive(Clone, Copy)]
+struct Op {
+    forward: &'static str,
+    backward: &'static str,
+}
+
+/// Kernels `name` and `name_backward` without parameters.
+macro_rules! kernels {
+    ($name:literal) => {
+        kernels!($name, [0.0, 0.0])
+    };
+    ($name:literal, $parameters:expr) => {
+        (
+            Op {
+                forward: $name,
+                backward: concat!($name, "_backward"),
+            },
+            $parameters,
+        )
+    };
+}
+
+/// f(x) element by element, with its derivative `slope`; on a card, the kernels of that name and
+/// their two parameters.
 fn pointwise(
+    (op, parameters): (Op, [f32; 2]),
     x: &Tensor,
     f: impl Fn(f32) -> f32 + Sync + Copy,
     slope: impl Fn(f32) -> f32 + Send + Sync + Copy + 'static,
 ) -> Result<Tensor> {
+    let kept = x.clone();
+    if on_card(op.forward, &[x])? {
+        let out = cuda::pointwise(op.forward, x.array()?, parameters)?;
+        return Ok(Tensor::recorded(out, x.shape(), &[x], move |dy, _| {
+            let (x, dy) = (kept.array()?, dy.array()?);
+            let dx = cuda::pointwise_slope(op.backward, x, dy, parameters)?;
+            Ok(vec![Some(Tensor::from_values(dx, kept.shape())?)])
+        }));
+    }
     let mut out = storage::scratch(x.elements());
     elementwise::map(x.as_f32()?, &mut out, f);
-    let kept = x.clone();
     Ok(Tensor::recorded(out, x.shape(), &[x], move |dy, _| {
         let mut dx = storage::scratch(kept.elements());
         elementwise::zip(
@@ -34,6 +68,7 @@ fn pointwise(
 /// When `x` is not f32.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     pointwise(
+        kernels!("silu"),
         x,
         #[inline(always)]
         |x| x * exp::sigmoid(x),
@@ -53,7 +88,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `x` is not f32.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    pointwise(x, gelu_value, gelu_slope)
+    pointwise(kernels!("gelu"), x, gelu_value, gelu_slope)
 }
 
 #[inline(always)]
@@ -76,6 +111,7 @@ pub(super) fn gelu_slope(x: f32) -> f32 {
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     const A: f32 = 1.702;
     pointwise(
+        kernels!("quick_gelu"),
         x,
         #[inline(always)]
         |x| x * exp::sigmoid(A * x),
@@ -96,6 +132,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// When `x` is not f32.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     pointwise(
+        kernels!("sigmoid_map"),
         x,
         exp::sigmoid,
         #[inline(always)]
@@ -114,7 +151,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `x` is not f32.
 pub fn exp(x: &Tensor) -> Result<Tensor> {
-    pointwise(x, exp::exp, exp::exp)
+    pointwise(kernels!("exp_map"), x, exp::exp, exp::exp)
 }
 
 /// x².
@@ -126,6 +163,7 @@ pub fn exp(x: &Tensor) -> Result<Tensor> {
 /// When `x` is not f32.
 pub fn square(x: &Tensor) -> Result<Tensor> {
     pointwise(
+        kernels!("square"),
         x,
         #[inline(always)]
         |x| x * x,
@@ -143,6 +181,7 @@ pub fn square(x: &Tensor) -> Result<Tensor> {
 /// When `x` is not f32.
 pub fn abs(x: &Tensor) -> Result<Tensor> {
     pointwise(
+        kernels!("abs_map"),
         x,
         #[inline(always)]
         |x| x.abs(),
@@ -171,6 +210,7 @@ pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
         ));
     }
     pointwise(
+        kernels!("clamp", [low, high]),
         x,
         #[inline(always)]
         // Comparisons rather than `max` and `min`, so that a NaN stays one.

@@ -1,8 +1,9 @@
 //! Softmax attention over tokens.
 
+use super::on_card;
 use crate::cpu::attention::{Saved, Sizes, backward, forward};
 use crate::grad::Derivative;
-use crate::{Error, Result, Tensor, is_recording};
+use crate::{Error, Result, Tensor, cuda, is_recording};
 
 /// softmax(q kᵀ / √d) v, head by head. Memory grows with the tokens, not with their square.
 ///
@@ -74,6 +75,9 @@ fn check(op: &'static str, q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> 
 }
 
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    if on_card("attention", &[q, k, v])? {
+        return attend_on_card(q, k, v, sizes);
+    }
     let (out, log_sums) = forward(q.as_f32()?, k.as_f32()?, v.as_f32()?, sizes);
     let out = Tensor::from_vec(out, q.shape())?;
     let inputs = [q, k, v];
@@ -100,6 +104,25 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
         ])
     });
     Ok(out.with_derivative(derivative))
+}
+
+fn attend_on_card(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    let out = cuda::attention([q.array()?, k.array()?, v.array()?], sizes)?;
+    let kept = [q, k, v].map(Tensor::detach);
+    Ok(Tensor::recorded(
+        out,
+        q.shape(),
+        &[q, k, v],
+        move |dout, _| {
+            let [q, k, v] = &kept;
+            let operands = [q.array()?, k.array()?, v.array()?];
+            let parts = cuda::attention_backward(operands, dout.array()?, sizes)?;
+            let parts = parts.into_iter().zip(&kept);
+            parts
+                .map(|(part, input)| Ok(Some(Tensor::from_values(part, input.shape())?)))
+                .collect()
+        },
+    ))
 }
 
 #[cfg(test)]

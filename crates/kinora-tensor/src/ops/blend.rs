@@ -1,8 +1,9 @@
 //! The learned mixture of a spatial and a temporal branch.
 
 use super::linear::wide;
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Error, Result, Tensor, storage};
+use crate::{DType, Error, Result, Tensor, cuda, storage};
 
 /// σ(mix) · a + (1 − σ(mix)) · b.
 ///
@@ -17,6 +18,9 @@ pub fn blend(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {
     }
     if mix.dims() != [1] {
         return Err(Error::shape("blend", "a mix [1]", mix.dims()));
+    }
+    if on_card("blend", &[a, b, mix])? {
+        return blend_on_card(a, b, mix);
     }
     // In f64 and not by the approximation of the kernels: one number steers a whole array.
     let share = (1.0 / (1.0 + (-f64::from(wide(mix)[0])).exp())) as f32;
@@ -53,6 +57,33 @@ pub fn blend(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {
                 scaled(wanted[1], rest)?,
                 dmix,
             ])
+        },
+    ))
+}
+
+fn blend_on_card(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {
+    use cuda::mixing;
+    let wide_mix = mix.to_dtype(DType::F32)?;
+    let y = mixing::blend(a.array()?, b.array()?, wide_mix.array()?)?;
+    let (a_kept, b_kept, dtype) = (a.detach(), b.detach(), mix.dtype());
+    Ok(Tensor::recorded(
+        y,
+        a.shape(),
+        &[a, b, mix],
+        move |dy, wanted| {
+            let mix = wide_mix.array()?;
+            let [da, db] = mixing::blend_backward(dy.array()?, mix)?;
+            let mut parts = vec![
+                Some(Tensor::from_values(da, dy.shape())?),
+                Some(Tensor::from_values(db, dy.shape())?),
+                None,
+            ];
+            if wanted[2] {
+                let operands = [a_kept.array()?, b_kept.array()?, dy.array()?];
+                let dmix = mixing::blend_mix_gradient(operands, mix, dtype)?;
+                parts[2] = Some(Tensor::from_values(dmix, [1])?);
+            }
+            Ok(parts)
         },
     ))
 }

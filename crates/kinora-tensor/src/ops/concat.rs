@@ -1,7 +1,9 @@
 //! Joining arrays along an axis.
 
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Error, Result, Tensor, ops, storage};
+use crate::storage::Values;
+use crate::{Error, Result, Tensor, cuda, ops, storage};
 use rayon::prelude::*;
 
 /// The arrays one after the other along `axis`.
@@ -16,9 +18,30 @@ pub fn concat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
     let inner: usize = dims[axis + 1..].iter().product();
     // Each part seen as rows: all of it along `axis` and below.
     let runs: Vec<usize> = parts.iter().map(|p| p.dims()[axis] * inner).collect();
+    let out = joined(parts, &runs, dims.iter().product())?;
+    let extents: Vec<usize> = parts.iter().map(|p| p.dims()[axis]).collect();
+    Ok(Tensor::recorded(out, dims, parts, move |dy, wanted| {
+        let mut start = 0;
+        let mut gradients = Vec::with_capacity(extents.len());
+        for (extent, wanted) in extents.iter().zip(wanted) {
+            let gradient = wanted.then(|| ops::narrow(dy, axis, start, *extent));
+            gradients.push(gradient.transpose()?);
+            start += extent;
+        }
+        Ok(gradients)
+    }))
+}
+
+/// Row after row, the next `runs[k]` values of each part.
+fn joined(parts: &[&Tensor], runs: &[usize], elements: usize) -> Result<Values> {
     let total: usize = runs.iter().sum();
+    if on_card("concat", parts)? {
+        let arrays: Vec<_> = parts.iter().map(|p| p.array()).collect::<Result<_>>()?;
+        let pairs: Vec<_> = arrays.into_iter().zip(runs.iter().copied()).collect();
+        return Ok(cuda::layout::concat(&pairs, elements / total.max(1))?.into());
+    }
     let sources: Vec<&[f32]> = parts.iter().map(|p| p.as_f32()).collect::<Result<_>>()?;
-    let mut out = storage::scratch(dims.iter().product());
+    let mut out = storage::scratch(elements);
     if out.len() == total {
         let mut rest = &mut out[..];
         for source in &sources {
@@ -33,7 +56,7 @@ pub fn concat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
             .for_each(|(block, out)| {
                 for (k, mut out) in out.chunks_exact_mut(total).enumerate() {
                     let row = block * rows + k;
-                    for (source, run) in sources.iter().zip(&runs) {
+                    for (source, run) in sources.iter().zip(runs) {
                         let (here, after) = out.split_at_mut(*run);
                         here.copy_from_slice(&source[row * run..][..*run]);
                         out = after;
@@ -41,17 +64,7 @@ pub fn concat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
                 }
             });
     }
-    let extents: Vec<usize> = parts.iter().map(|p| p.dims()[axis]).collect();
-    Ok(Tensor::recorded(out, dims, parts, move |dy, wanted| {
-        let mut start = 0;
-        let mut gradients = Vec::with_capacity(extents.len());
-        for (extent, wanted) in extents.iter().zip(wanted) {
-            let gradient = wanted.then(|| ops::narrow(dy, axis, start, *extent));
-            gradients.push(gradient.transpose()?);
-            start += extent;
-        }
-        Ok(gradients)
-    }))
+    Ok(out.into())
 }
 
 fn joined_dims(parts: &[&Tensor], axis: usize) -> Result<Vec<usize>> {

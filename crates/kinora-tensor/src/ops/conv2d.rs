@@ -1,14 +1,15 @@
 //! Convolution of pictures.
 
 use super::linear::{fill_rows, linear, sum_rows, wide};
+use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
 use crate::cpu::weight_gradient::Narrow;
 use crate::cpu::winograd::{Direction, Grid, OverPictures, Weight};
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 
 /// Rows and columns of zeros around a picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pad {
     /// Rows above.
     pub top: usize,
@@ -33,7 +34,7 @@ impl Pad {
 }
 
 /// How a kernel walks over a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
     /// Pixels from one place of the kernel to the next, both ways.
     pub stride: usize,
@@ -94,9 +95,12 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
     if g.is_pointwise() {
         return linear(x, &w.reshape([g.o, g.i])?, b);
     }
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    if on_card("conv2d", &inputs)? {
+        return conv_on_card(x, w, b, g, vec![g.n, g.oh, g.ow, g.o]);
+    }
     let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
     let (x_kept, w_kept) = (x.clone(), w.clone());
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let has_bias = b.is_some();
     let dims = [g.n, g.oh, g.ow, g.o];
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
@@ -118,19 +122,51 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
     }))
 }
 
+/// A convolution on a card, of any kind that `g` describes; the result has the extents `dims`.
+pub(super) fn conv_on_card(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    g: Geometry,
+    dims: Vec<usize>,
+) -> Result<Tensor> {
+    use cuda::conv;
+    let y = conv::forward(x.array()?, w, b, g)?;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
+    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+        let dy = dy.array()?;
+        let mut parts = vec![None, None];
+        if wanted[0] {
+            let dx = conv::input_gradient(dy, &w, g)?;
+            parts[0] = Some(Tensor::from_values(dx, x.shape())?);
+        }
+        if wanted[1] {
+            let dw = conv::weight_gradient(x.array()?, dy, g, w.dtype())?;
+            parts[1] = Some(Tensor::from_values(dw, w.shape())?);
+        }
+        if let Some(b) = &b {
+            let db = wanted[2].then(|| cuda::product::bias_gradient(dy, g.o, b.dtype()));
+            let db = db.transpose()?.map(|db| Tensor::from_values(db, [g.o]));
+            parts.push(db.transpose()?);
+        }
+        Ok(parts)
+    }))
+}
+
 /// The extents of one convolution.
-#[derive(Clone, Copy, Debug)]
-struct Geometry {
-    n: usize,
-    h: usize,
-    w: usize,
-    i: usize,
-    o: usize,
-    kh: usize,
-    kw: usize,
-    oh: usize,
-    ow: usize,
-    conv: Conv2d,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Geometry {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub i: usize,
+    pub o: usize,
+    pub kh: usize,
+    pub kw: usize,
+    pub oh: usize,
+    pub ow: usize,
+    pub conv: Conv2d,
 }
 
 impl Geometry {
@@ -217,7 +253,7 @@ impl Geometry {
         }
     }
 
-    fn forward(&self, x: &[f32], w: &Tensor, b: Option<&[f32]>) -> Vec<f32> {
+    pub(crate) fn forward(&self, x: &[f32], w: &Tensor, b: Option<&[f32]>) -> Vec<f32> {
         let mut y = storage::scratch(self.n * self.oh * self.ow * self.o);
         if let Some(job) = self.minimal(x, w, b, Direction::Forward) {
             job.run(&mut y);
@@ -269,7 +305,7 @@ impl Geometry {
 
     /// With stride s, the pixels whose row and column leave the same remainders by s are reached by
     /// the same taps: each of these s² classes is a plain convolution of the gradient.
-    fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    pub(crate) fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let mut dw = storage::scratch(self.o * self.kh * self.kw * self.i);
         let narrow = Narrow {
             pixels: x,
@@ -290,7 +326,7 @@ impl Geometry {
         dw
     }
 
-    fn input_gradient(&self, dy: &[f32], w: &Tensor) -> Vec<f32> {
+    pub(crate) fn input_gradient(&self, dy: &[f32], w: &Tensor) -> Vec<f32> {
         let elements = self.n * self.h * self.w * self.i;
         if let Some(job) = self.minimal(dy, w, None, Direction::Backward) {
             let mut dx = storage::scratch(elements);

@@ -1,7 +1,9 @@
 //! Arithmetic element by element, and along axes of extent one.
 
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Error, Result, Shape, Tensor, storage};
+use crate::storage::Values;
+use crate::{DType, Device, Error, Result, Shape, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<()> {
@@ -16,10 +18,18 @@ fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<()> {
     }
 }
 
-fn zipped(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Result<Vec<f32>> {
+fn zipped(
+    op: &'static str,
+    x: &Tensor,
+    y: &Tensor,
+    f: impl Fn(f32, f32) -> f32 + Sync + Copy,
+) -> Result<Values> {
+    if on_card(op, &[x, y])? {
+        return Ok(cuda::zip(op, x.array()?, y.array()?)?.into());
+    }
     let mut out = storage::scratch(x.elements());
     elementwise::zip(x.as_f32()?, y.as_f32()?, &mut out, f);
-    Ok(out)
+    Ok(out.into())
 }
 
 /// x + y, of one shape.
@@ -28,7 +38,7 @@ fn zipped(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> 
 /// When the shapes differ.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     same_shape("add", x, y)?;
-    let out = zipped(x, y, |x, y| x + y)?;
+    let out = zipped("add", x, y, |x, y| x + y)?;
     Ok(Tensor::recorded(out, x.shape(), &[x, y], |dz, _| {
         Ok(vec![Some(dz.clone()), Some(dz.clone())])
     }))
@@ -40,7 +50,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// When the shapes differ.
 pub fn sub(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     same_shape("sub", x, y)?;
-    let out = zipped(x, y, |x, y| x - y)?;
+    let out = zipped("sub", x, y, |x, y| x - y)?;
     Ok(Tensor::recorded(out, x.shape(), &[x, y], |dz, wanted| {
         Ok(vec![
             Some(dz.clone()),
@@ -55,7 +65,7 @@ pub fn sub(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// When the shapes differ.
 pub fn mul(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     same_shape("mul", x, y)?;
-    let out = zipped(x, y, |x, y| x * y)?;
+    let out = zipped("mul", x, y, |x, y| x * y)?;
     let (x_kept, y_kept) = (x.clone(), y.clone());
     Ok(Tensor::recorded(
         out,
@@ -83,8 +93,13 @@ pub fn scale(x: &Tensor, a: f32) -> Result<Tensor> {
 /// # Errors
 /// When `x` is not f32.
 pub fn affine(x: &Tensor, a: f32, b: f32) -> Result<Tensor> {
-    let mut out = storage::scratch(x.elements());
-    elementwise::map(x.as_f32()?, &mut out, move |x| a * x + b);
+    let out: Values = if on_card("affine", &[x])? {
+        cuda::affine(x.array()?, a, b)?.into()
+    } else {
+        let mut out = storage::scratch(x.elements());
+        elementwise::map(x.as_f32()?, &mut out, move |x| a * x + b);
+        out.into()
+    };
     Ok(Tensor::recorded(out, x.shape(), &[x], move |dz, _| {
         Ok(vec![Some(scale(dz, a)?)])
     }))
@@ -96,13 +111,14 @@ pub fn affine(x: &Tensor, a: f32, b: f32) -> Result<Tensor> {
 /// When `y` does not fit so.
 pub fn add_broadcast(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let repeat = Repeat::new("add_broadcast", x, y)?;
-    let out = repeat.combine(x.as_f32()?, y.as_f32()?, |x, y| x + y);
+    let out = repeat.combine("add_broadcast", x, y, |x, y| x + y)?;
+    let dtype = y.dtype();
     Ok(Tensor::recorded(
         out,
         x.shape(),
         &[x, y],
         move |dz, wanted| {
-            let dy = wanted[1].then(|| repeat.sum(dz.as_f32()?)).transpose()?;
+            let dy = wanted[1].then(|| repeat.sum(dz, dtype)).transpose()?;
             Ok(vec![Some(dz.clone()), dy])
         },
     ))
@@ -114,7 +130,7 @@ pub fn add_broadcast(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// When `y` does not fit so.
 pub fn mul_broadcast(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let repeat = Repeat::new("mul_broadcast", x, y)?;
-    let out = repeat.combine(x.as_f32()?, y.as_f32()?, |x, y| x * y);
+    let out = repeat.combine("mul_broadcast", x, y, |x, y| x * y)?;
     let (x_kept, y_kept) = (x.clone(), y.clone());
     Ok(Tensor::recorded(
         out,
@@ -123,7 +139,7 @@ pub fn mul_broadcast(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         move |dz, wanted| {
             let dx = wanted[0].then(|| mul_broadcast(dz, &y_kept)).transpose()?;
             let dy = wanted[1]
-                .then(|| repeat.sum(mul(dz, &x_kept)?.as_f32()?))
+                .then(|| repeat.sum(&mul(dz, &x_kept)?, y_kept.dtype()))
                 .transpose()?;
             Ok(vec![dx, dy])
         },
@@ -178,7 +194,20 @@ impl Repeat {
         offset
     }
 
-    fn combine(&self, x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> Vec<f32> {
+    fn combine(
+        &self,
+        op: &'static str,
+        x: &Tensor,
+        y: &Tensor,
+        f: impl Fn(f32, f32) -> f32 + Sync + Copy,
+    ) -> Result<Values> {
+        if on_card(op, &[x, y])? {
+            // What is repeated may be a parameter in another type than the activations.
+            let y = y.to_dtype(x.dtype())?;
+            let large = (x.array()?, x.dims());
+            return Ok(cuda::broadcast(op, large, (y.array()?, y.dims()))?.into());
+        }
+        let (x, y) = (x.as_f32()?, y.as_f32()?);
         let mut out = storage::scratch(x.len());
         let run = self.run.max(1);
         let rows = (elementwise::BLOCK / run).max(1);
@@ -193,11 +222,17 @@ impl Repeat {
                         .for_each(|(out, (x, y))| *out = f(*x, *y));
                 }
             });
-        out
+        Ok(out.into())
     }
 
-    /// The sum of a large array over every repeated axis, in the shape of the small one.
-    fn sum(&self, large: &[f32]) -> Result<Tensor> {
+    /// The sum of a large array over every repeated axis, in the shape of the small one and, on a
+    /// card, in its type.
+    fn sum(&self, large: &Tensor, dtype: DType) -> Result<Tensor> {
+        if large.device() != Device::Cpu {
+            let sum = cuda::repeated_sum(large.array()?, &self.large, &self.small, dtype)?;
+            return Tensor::from_values(sum, &self.small);
+        }
+        let large = large.as_f32()?;
         let mut small = storage::zeros(self.small.elements());
         for (row, values) in large.chunks_exact(self.run.max(1)).enumerate() {
             let start = self.offset(row);

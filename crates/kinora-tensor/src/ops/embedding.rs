@@ -1,6 +1,7 @@
 //! Rows of a table.
 
-use crate::{Error, Result, Tensor, storage};
+use super::on_card;
+use crate::{Error, Result, Tensor, cuda, storage};
 
 /// The rows `ids` of `table`, in that order.
 ///
@@ -17,6 +18,20 @@ pub fn embedding(table: &Tensor, ids: &[usize]) -> Result<Tensor> {
         return Err(Error::argument(
             "embedding",
             format!("entry {place} asks for row {id} of a table of {rows} rows"),
+        ));
+    }
+    if on_card("embedding", &[table])? {
+        let out = cuda::layout::embedding(table.array()?, ids, c)?;
+        let (ids, shape) = (ids.to_vec(), table.shape().clone());
+        return Ok(Tensor::recorded(
+            out,
+            [ids.len(), c],
+            &[table],
+            move |dy, _| {
+                let elements = shape.elements();
+                let dtable = cuda::layout::embedding_backward(dy.array()?, &ids, c, elements)?;
+                Ok(vec![Some(Tensor::from_values(dtable, &shape)?)])
+            },
         ));
     }
     let mut out = storage::scratch(ids.len() * c);

@@ -1,8 +1,9 @@
 //! The gated linear unit of transformer feed-forwards.
 
 use super::activation::{gelu_slope, gelu_value};
+use super::on_card;
 use crate::cpu::{elementwise::BLOCK, vectorised};
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 /// First half of the channels · GELU(second half), in one pass.
@@ -22,6 +23,16 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         ));
     }
     let d = width / 2;
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = d;
+    let kept = x.clone();
+    if on_card("geglu", &[x])? {
+        let out = cuda::mixing::geglu(x.array()?, d)?;
+        return Ok(Tensor::recorded(out, dims, &[x], move |dy, _| {
+            let dx = cuda::mixing::geglu_backward(kept.array()?, dy.array()?, d)?;
+            Ok(vec![Some(Tensor::from_values(dx, kept.shape())?)])
+        }));
+    }
     let mut out = storage::scratch(x.elements() / 2);
     let rows = (BLOCK / width).max(1);
     out.par_chunks_mut(rows * d)
@@ -32,9 +43,6 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
                 || forward_rows(out, x, d),
             );
         });
-    let mut dims = x.dims().to_vec();
-    *dims.last_mut().expect("checked") = d;
-    let kept = x.clone();
     Ok(Tensor::recorded(out, dims, &[x], move |dy, _| {
         let mut dx = storage::scratch(kept.elements());
         dx.par_chunks_mut(rows * width)

@@ -3,10 +3,11 @@
 mod law;
 
 use super::linear::wide;
+use super::on_card;
 use crate::cpu::exp::sigmoid;
 use crate::cpu::norm::{ROWS, Stack, add_moments};
 use crate::cpu::vectorised;
-use crate::{Error, Result, Tensor, storage};
+use crate::{DType, Error, Result, Tensor, cuda, storage};
 use law::{LANES, Law};
 
 /// What is applied to a normalised array on its way out.
@@ -36,6 +37,14 @@ pub fn group_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     let stack = check(x, gamma, beta, groups)?;
+    if on_card("group_norm", &[x, gamma, beta])? {
+        let silu = activation == Activation::Silu;
+        let norm = cuda::GroupNorm::new(x.array()?, stack, gamma, beta, groups, eps, silu)?;
+        let y = norm.forward(x.array()?)?;
+        return norm_on_card(y, [x, gamma, beta], move |x, dy, wanted, types| {
+            norm.backward(x, dy, wanted, types)
+        });
+    }
     let tables = Tables::new(x.as_f32()?, stack, gamma, beta, groups, eps);
     let y = tables.activated(x.as_f32()?, activation);
     let x_kept = x.clone();
@@ -64,6 +73,39 @@ pub fn group_norm(
                 channels(wanted[1], dgamma)?,
                 channels(wanted[2], dbeta)?,
             ])
+        },
+    ))
+}
+
+/// Records a normalisation on a card, whose way back gives the gradients of x, gamma and beta.
+pub(super) fn norm_on_card(
+    y: cuda::Array,
+    inputs: [&Tensor; 3],
+    backward: impl Fn(
+        &cuda::Array,
+        &cuda::Array,
+        &[bool],
+        [DType; 2],
+    ) -> Result<[Option<cuda::Array>; 3]>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Tensor> {
+    let kept = inputs.map(Tensor::detach);
+    Ok(Tensor::recorded(
+        y,
+        inputs[0].shape(),
+        &inputs,
+        move |dy, wanted| {
+            let types = [kept[1].dtype(), kept[2].dtype()];
+            let found = backward(kept[0].array()?, dy.array()?, wanted, types)?;
+            let parts = found.into_iter().zip(&kept);
+            parts
+                .map(|(part, input)| {
+                    part.map(|p| Tensor::from_values(p, input.shape()))
+                        .transpose()
+                })
+                .collect()
         },
     ))
 }
@@ -99,6 +141,29 @@ pub(super) fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) ->
         rows: middle.iter().product(),
         channels,
     })
+}
+
+/// Of each group of each picture, the mean and 1 / √(σ² + eps), from `[n, 2, c]` over `rows` rows.
+pub(crate) fn group_statistics(
+    totals: &[f64],
+    rows: usize,
+    c: usize,
+    groups: usize,
+    eps: f32,
+) -> Vec<(f32, f32)> {
+    let width = c / groups;
+    let count = (rows * width) as f64;
+    let mut found = Vec::new();
+    for totals in totals.chunks_exact(2 * c) {
+        let (sums, squares) = totals.split_at(c);
+        for (sums, squares) in sums.chunks(width).zip(squares.chunks(width)) {
+            let mean = sums.iter().sum::<f64>() / count;
+            let variance = (squares.iter().sum::<f64>() / count - mean * mean).max(0.0);
+            let rate = 1.0 / (variance + f64::from(eps)).sqrt();
+            found.push((mean as f32, rate as f32));
+        }
+    }
+    found
 }
 
 /// What normalises each channel of each picture, `[n, c]` each: normalised = (x − mean) · rate,
@@ -151,16 +216,9 @@ impl Tables {
             beta: wide(beta).into_owned(),
         };
         let width = c / groups;
-        let count = (rows * width) as f64;
-        for totals in totals.chunks_exact(2 * c) {
-            let (sums, squares) = totals.split_at(c);
-            for (sums, squares) in sums.chunks(width).zip(squares.chunks(width)) {
-                let mean = sums.iter().sum::<f64>() / count;
-                let variance = (squares.iter().sum::<f64>() / count - mean * mean).max(0.0);
-                let rate = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
-                tables.mean.extend(std::iter::repeat_n(mean as f32, width));
-                tables.rate.extend(std::iter::repeat_n(rate, width));
-            }
+        for (mean, rate) in group_statistics(totals, rows, c, groups, eps) {
+            tables.mean.extend(std::iter::repeat_n(mean, width));
+            tables.rate.extend(std::iter::repeat_n(rate, width));
         }
         let rates = tables.rate.chunks_exact(c);
         tables.scale = rates

@@ -1,9 +1,11 @@
 //! Layer normalisation.
 
+use super::group_norm::norm_on_card;
 use super::linear::wide;
+use super::on_card;
 use crate::cpu::norm::{ROWS, Stack, interleaved_sum};
 use crate::cpu::vectorised;
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 
 /// y = (x − μ) / √(σ² + eps) · gamma + beta, where μ and σ² are the mean and the variance of each row of
 /// channels.
@@ -23,6 +25,12 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result
                 values.dims(),
             ));
         }
+    }
+    if on_card("layer_norm", &[x, gamma, beta])? {
+        let (y, norm) = cuda::LayerNorm::forward(x.array()?, gamma, beta, eps)?;
+        return norm_on_card(y, [x, gamma, beta], move |x, dy, wanted, types| {
+            norm.backward(x, dy, wanted, types)
+        });
     }
     let norm = Norm {
         stack: Stack {

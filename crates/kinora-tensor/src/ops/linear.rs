@@ -1,9 +1,10 @@
 //! The linear layer, and the 1×1 convolution, which is the same thing when channels come last.
 
+use super::on_card;
 use crate::cpu::matmul::{Cores, MatRef, Start, matmul, matmul_from};
 use crate::cpu::product::Widen;
 use crate::storage::{self, Stored};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, cuda};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -16,7 +17,11 @@ use std::borrow::Cow;
 /// When the channels of `x`, `w` and `b` do not agree.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (i, o) = check(x, w, b)?;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let rows = x.elements() / i.max(1);
+    if on_card("linear", &inputs)? {
+        return linear_on_card(x, w, b, [rows, o, i]);
+    }
     let mut y = storage::scratch(rows * o);
     let bias = b.map(wide);
     let start = bias.as_deref().map_or(Start::Zero, Start::Row);
@@ -26,7 +31,6 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     *dims.last_mut().expect("checked") = o;
     let (x_kept, w_kept) = (x.clone(), w.clone());
     let bias = b.cloned();
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy_values = dy.as_f32()?;
         let dx = if wanted[0] {
@@ -82,6 +86,39 @@ fn times_weight(out: &mut [f32], x: MatRef<'_>, w: &Tensor, transposed: bool, st
         Stored::F16(w) => times(out, x, MatRef::new(w, o, i), transposed, start),
         Stored::BF16(w) => times(out, x, MatRef::new(w, o, i), transposed, start),
     }
+}
+
+fn linear_on_card(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    extents: [usize; 3],
+) -> Result<Tensor> {
+    use cuda::product;
+    let [rows, o, _] = extents;
+    let y = product::linear(x.array()?, w, b, rows)?;
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = o;
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
+    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+        let dy = dy.array()?;
+        let mut parts = vec![None, None];
+        if wanted[0] {
+            let dx = product::linear_input_gradient(dy, &w, rows)?;
+            parts[0] = Some(Tensor::from_values(dx, x.shape())?);
+        }
+        if wanted[1] {
+            let dw = product::linear_weight_gradient(x.array()?, dy, extents, w.dtype())?;
+            parts[1] = Some(Tensor::from_values(dw, w.shape())?);
+        }
+        if let Some(b) = &b {
+            let db = wanted[2].then(|| product::bias_gradient(dy, o, b.dtype()));
+            let db = db.transpose()?.map(|db| Tensor::from_values(db, [o]));
+            parts.push(db.transpose()?);
+        }
+        Ok(parts)
+    }))
 }
 
 fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {

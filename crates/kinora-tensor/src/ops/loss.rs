@@ -1,8 +1,9 @@
 //! Distances between a prediction and its target.
 
 use super::activation::sign;
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 
 /// The mean of (x − y)². The result is `[1]`.
 ///
@@ -59,6 +60,9 @@ fn mean_distance(
     if count == 0 {
         return Err(Error::shape(op, "one element at least", x.dims()));
     }
+    if on_card(op, &[x, y])? {
+        return mean_distance_on_card(x, y, op == "mse");
+    }
     let total = elementwise::sum_zip(
         x.as_f32()?,
         y.as_f32()?,
@@ -86,6 +90,23 @@ fn mean_distance(
             Ok(vec![wanted[0].then_some(dx), dy])
         },
     ))
+}
+
+fn mean_distance_on_card(x: &Tensor, y: &Tensor, squared: bool) -> Result<Tensor> {
+    use cuda::mixing;
+    let mean = mixing::mean_distance(x.array()?, y.array()?, squared)?;
+    let (x_kept, y_kept) = (x.detach(), y.detach());
+    Ok(Tensor::recorded(mean, [1], &[x, y], move |dy, wanted| {
+        let operands = [x_kept.array()?, y_kept.array()?, dy.array()?];
+        let part = |wanted: bool, sign: f32| {
+            let found = wanted.then(|| {
+                let dx = mixing::mean_distance_backward(operands, squared, sign)?;
+                Tensor::from_values(dx, x_kept.shape())
+            });
+            found.transpose()
+        };
+        Ok(vec![part(wanted[0], 1.0)?, part(wanted[1], -1.0)?])
+    }))
 }
 
 #[cfg(test)]

@@ -26,14 +26,18 @@ mod time_attention;
 mod time_conv;
 mod upsample;
 
+use crate::{Device, Error, Result, Tensor};
+
 pub use activation::{abs, clamp, exp, gelu, quick_gelu, sigmoid, silu, square};
 pub use attention::{attention, causal_attention};
 pub use blend::blend;
 pub use concat::concat;
+pub(crate) use conv2d::Geometry;
 pub use conv2d::{Conv2d, Pad, conv2d};
 pub use elementwise::{add, add_broadcast, affine, mul, mul_broadcast, scale, sub};
 pub use embedding::embedding;
 pub use geglu::geglu;
+pub(crate) use group_norm::group_statistics;
 pub use group_norm::{Activation, group_norm};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
@@ -47,3 +51,18 @@ pub use sinusoid::sinusoid;
 pub use time_attention::time_attention;
 pub use time_conv::time_conv;
 pub use upsample::upsample_nearest;
+
+/// Where the operands lie: all on one device, or the operation refuses.
+fn one_device(op: &'static str, operands: &[&Tensor]) -> Result<Device> {
+    let devices: Vec<Device> = operands.iter().map(|operand| operand.device()).collect();
+    let first = devices.first().copied().unwrap_or_default();
+    match devices.iter().find(|other| **other != first) {
+        Some(&other) => Err(Error::Devices { op, first, other }),
+        None => Ok(first),
+    }
+}
+
+/// Whether the operands lie on a card rather than on the processor.
+fn on_card(op: &'static str, operands: &[&Tensor]) -> Result<bool> {
+    Ok(one_device(op, operands)? != Device::Cpu)
+}

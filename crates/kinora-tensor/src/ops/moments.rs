@@ -2,8 +2,9 @@
 //! then the parts themselves.
 
 use super::group_norm::{Activation, Tables, check};
+use super::on_card;
 use crate::cpu::norm::{Stack, add_moments};
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, cuda};
 
 /// Sums and sums of squares of each channel over the parts of one picture or clip, in f64.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,17 +34,17 @@ impl Moments {
         let &[pictures, ref middle @ .., channels] = x.dims() else {
             return Err(Error::shape("moments", "[n, .., c]", x.dims()));
         };
-        let values = x.as_f32()?;
         let rows = middle.iter().product();
         let stack = Stack {
             pictures,
             rows,
             channels,
         };
-        let totals = stack.totals::<2>(|_, rows, totals| {
-            let part = &values[rows.start * channels..rows.end * channels];
-            add_moments(part, channels, totals);
-        });
+        let totals = if on_card("moments", &[x])? {
+            cuda::channel_totals(x.array()?, stack)?
+        } else {
+            totals_of(x.as_f32()?, stack)
+        };
         let of = |totals: &[f64]| Moments {
             rows,
             totals: totals.to_vec(),
@@ -69,6 +70,14 @@ impl Moments {
     }
 }
 
+/// Sums and sums of squares of each channel of each picture, `[n, 2, c]`.
+fn totals_of(values: &[f32], stack: Stack) -> Vec<f64> {
+    let c = stack.channels;
+    stack.totals::<2>(|_, rows, totals| {
+        add_moments(&values[rows.start * c..rows.end * c], c, totals);
+    })
+}
+
 /// [`group_norm`](super::group_norm()) of parts of pictures or clips, with the mean and the variance
 /// that `moments` took from the whole. It equals the norm of the whole up to the rounding of the
 /// sums. Nothing is recorded: whoever trains has the whole array.
@@ -89,6 +98,7 @@ pub fn group_norm_with(
     activation: Activation,
 ) -> Result<Tensor> {
     let stack = check(x, gamma, beta, groups)?;
+    let is_on_card = on_card("group_norm_with", &[x, gamma, beta])?;
     let fits = |m: &Moments| m.totals.len() == 2 * stack.channels && m.rows == moments[0].rows;
     if moments.len() != stack.pictures || !moments.iter().all(fits) {
         return Err(Error::shape(
@@ -99,6 +109,13 @@ pub fn group_norm_with(
     }
     let rows = moments.first().map_or(0, |m| m.rows);
     let totals: Vec<f64> = moments.iter().flat_map(|m| m.totals.clone()).collect();
+    if is_on_card {
+        let silu = activation == Activation::Silu;
+        let wide = (rows, totals.as_slice());
+        let norm =
+            cuda::GroupNorm::of_totals(x.array()?, stack, wide, [gamma, beta], groups, eps, silu)?;
+        return Tensor::from_values(norm.forward(x.array()?)?, x.shape());
+    }
     let tables = Tables::from_totals(&totals, rows, stack, gamma, beta, groups, eps);
     Tensor::from_vec(tables.activated(x.as_f32()?, activation), x.shape())
 }

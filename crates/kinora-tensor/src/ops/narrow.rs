@@ -1,7 +1,8 @@
 //! A stretch of an array along one axis.
 
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 /// The entries `start .. start + len` along `axis`.
@@ -28,6 +29,16 @@ pub fn narrow(x: &Tensor, axis: usize, start: usize, len: usize) -> Result<Tenso
     };
     let mut narrow_dims = dims.to_vec();
     narrow_dims[axis] = len;
+    if on_card("narrow", &[x])? {
+        let outer = dims[..axis].iter().product();
+        let (rows, stretch) = ([outer, cut.row], [cut.start, cut.len]);
+        let out = cuda::layout::rows(x.array()?, rows, stretch)?;
+        let shape = x.shape().clone();
+        return Ok(Tensor::recorded(out, narrow_dims, &[x], move |dy, _| {
+            let dx = cuda::layout::rows_backward(dy.array()?, rows, stretch)?;
+            Ok(vec![Some(Tensor::from_values(dx, &shape)?)])
+        }));
+    }
     let mut out = storage::scratch(narrow_dims.iter().product());
     cut.take(x.as_f32()?, &mut out);
     let shape = x.shape().clone();

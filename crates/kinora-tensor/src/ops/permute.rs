@@ -1,7 +1,9 @@
 //! Another order of the axes.
 
+use super::on_card;
 use crate::cpu::elementwise::BLOCK;
-use crate::{Error, Result, Tensor, storage};
+use crate::storage::Values;
+use crate::{Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 /// Axis `k` of the result is axis `axes[k]` of `x`. Every element moves: for borders between
@@ -28,8 +30,13 @@ pub fn permute(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
         .iter()
         .map(|axis| x.dims()[axis + 1..].iter().product())
         .collect();
-    let mut out = storage::scratch(x.elements());
-    gather(x.as_f32()?, &mut out, &dims, &strides);
+    let out: Values = if on_card("permute", &[x])? {
+        cuda::layout::permute(x.array()?, &dims, &strides)?.into()
+    } else {
+        let mut out = storage::scratch(x.elements());
+        gather(x.as_f32()?, &mut out, &dims, &strides);
+        out.into()
+    };
     Ok(Tensor::recorded(out, dims, &[x], move |dy, _| {
         Ok(vec![Some(permute(dy, &inverse)?)])
     }))

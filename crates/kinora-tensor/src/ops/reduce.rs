@@ -1,7 +1,8 @@
 //! Sums and means over everything.
 
+use super::on_card;
 use crate::cpu::elementwise;
-use crate::{Result, Tensor};
+use crate::{Result, Tensor, cuda};
 
 /// The sum of all elements, accumulated in f64. The result is `[1]`.
 ///
@@ -20,6 +21,15 @@ pub fn mean(x: &Tensor) -> Result<Tensor> {
 }
 
 fn scaled_sum(x: &Tensor, factor: f64) -> Result<Tensor> {
+    if on_card("sum", &[x])? {
+        let total = cuda::mixing::scaled_sum(x.array()?, factor as f32)?;
+        let kept = x.detach();
+        return Ok(Tensor::recorded(total, [1], &[x], move |dy, _| {
+            let (dy, x) = (dy.array()?, kept.array()?);
+            let dx = cuda::mixing::scaled_sum_backward(dy, factor as f32, x)?;
+            Ok(vec![Some(Tensor::from_values(dx, kept.shape())?)])
+        }));
+    }
     let total = elementwise::sum(x.as_f32()?, |v| v) * factor;
     let shape = x.shape().clone();
     Ok(Tensor::recorded(

@@ -1,7 +1,8 @@
 //! Repeating the entries of an axis.
 
+use super::on_card;
 use crate::cpu::{elementwise::BLOCK, vectorised};
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 /// Each entry along `axis` `times` in a row: `a b` becomes `a a b b`.
@@ -21,6 +22,14 @@ pub fn repeat(x: &Tensor, axis: usize, times: usize) -> Result<Tensor> {
     }
     let run: usize = dims[axis + 1..].iter().product();
     dims[axis] *= times;
+    if on_card("repeat", &[x])? {
+        let out = cuda::layout::repeat(x.array()?, run, times)?;
+        let (shape, count) = (x.shape().clone(), x.elements() / run.max(1));
+        return Ok(Tensor::recorded(out, dims, &[x], move |dy, _| {
+            let dx = cuda::layout::repeat_backward(dy.array()?, count, run, times)?;
+            Ok(vec![Some(Tensor::from_values(dx, &shape)?)])
+        }));
+    }
     let mut out = storage::scratch(dims.iter().product());
     // A task takes some whole entries: each is read once and written `times`.
     let entries = (BLOCK / (run * times).max(1)).max(1);

@@ -1,7 +1,9 @@
 //! Softmax attention over the frames of a clip, place by place.
 
+use super::on_card;
 use crate::cpu::time_attention::{Sizes, backward, forward};
-use crate::{Error, Result, Tensor};
+use crate::grad::Derivative;
+use crate::{Error, Result, Tensor, cuda, is_recording};
 
 /// For each place, softmax(q kᵀ / √d) v over the frames. Frames are read where they lie: the clip
 /// is never turned so that time comes last.
@@ -13,6 +15,9 @@ use crate::{Error, Result, Tensor};
 /// When the shapes do not agree or heads do not divide the channels.
 pub fn time_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let sizes = check(q, k, v, heads)?;
+    if on_card("time_attention", &[q, k, v])? {
+        return on_a_card(q, k, v, sizes);
+    }
     let out = forward([q.as_f32()?, k.as_f32()?, v.as_f32()?], sizes);
     let kept = [q, k, v].map(Tensor::detach);
     Ok(Tensor::recorded(
@@ -28,6 +33,29 @@ pub fn time_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Resul
                 .collect()
         },
     ))
+}
+
+fn on_a_card(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    let (out, log_sums) = cuda::time_attention([q.array()?, k.array()?, v.array()?], sizes)?;
+    let out = Tensor::from_values(out, q.shape())?;
+    let inputs = [q, k, v];
+    if !is_recording() || !inputs.iter().any(|input| input.is_tracked()) {
+        return Ok(out);
+    }
+    let kept = inputs.map(Tensor::detach);
+    // The way back reads the result too; it shares the values rather than keeping a copy.
+    let result = out.clone();
+    let derivative = Derivative::new(&inputs, move |dout: &Tensor, _: &[bool]| {
+        let [q, k, v] = &kept;
+        let operands = [q.array()?, k.array()?, v.array()?];
+        let saved = (result.array()?, &log_sums);
+        let parts = cuda::time_attention_backward(operands, saved, dout.array()?, sizes)?;
+        let parts = parts.into_iter();
+        parts
+            .map(|part| Ok(Some(Tensor::from_values(part, q.shape())?)))
+            .collect()
+    });
+    Ok(out.with_derivative(derivative))
 }
 
 fn check(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Sizes> {

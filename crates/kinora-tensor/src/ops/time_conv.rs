@@ -1,6 +1,8 @@
 //! Convolution along time, each place of the picture by itself.
 
+use super::conv2d::conv_on_card;
 use super::linear::{fill_rows, sum_rows, wide};
+use super::{Conv2d, Pad, on_card};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
 use crate::cpu::weight_gradient::Narrow;
 use crate::cpu::winograd::{AlongTime, Direction, Grid, Weight};
@@ -18,11 +20,14 @@ use std::ops::Range;
 /// When the channels do not agree or kt is even.
 pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let g = Geometry::new(x, w, b)?;
-    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("checked") = g.o;
-    let (x_kept, w_kept) = (x.clone(), w.clone());
     let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    if on_card("time_conv", &inputs)? {
+        return conv_on_card(x, w, b, g.as_pictures(), dims);
+    }
+    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
+    let (x_kept, w_kept) = (x.clone(), w.clone());
     let has_bias = b.is_some();
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy = dy.as_f32()?;
@@ -87,6 +92,30 @@ impl Geometry {
             o,
             taps,
         })
+    }
+
+    /// The same as a convolution of pictures whose rows are frames and whose columns are places.
+    fn as_pictures(&self) -> super::Geometry {
+        let half = self.taps / 2;
+        super::Geometry {
+            n: self.clips,
+            h: self.frames,
+            w: self.places,
+            i: self.i,
+            o: self.o,
+            kh: self.taps,
+            kw: 1,
+            oh: self.frames,
+            ow: self.places,
+            conv: Conv2d {
+                stride: 1,
+                pad: Pad {
+                    top: half,
+                    bottom: half,
+                    ..Pad::default()
+                },
+            },
+        }
     }
 
     /// For each tap, in an order that begins with the centre, which reaches every frame: the frames of

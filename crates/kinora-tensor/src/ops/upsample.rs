@@ -1,7 +1,8 @@
 //! Pictures of twice the size.
 
+use super::on_card;
 use crate::cpu::vectorised;
-use crate::{Error, Result, Tensor, storage};
+use crate::{Error, Result, Tensor, cuda, storage};
 use rayon::prelude::*;
 
 /// Every pixel becomes a square of four.
@@ -15,6 +16,14 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     let &[n, h, w, c] = x.dims() else {
         return Err(Error::shape("upsample_nearest", "[n, h, w, c]", x.dims()));
     };
+    if on_card("upsample_nearest", &[x])? {
+        let y = cuda::layout::upsample(x.array()?, [h, w, c])?;
+        let (shape, dims) = (x.shape().clone(), [n, 2 * h, 2 * w, c]);
+        return Ok(Tensor::recorded(y, dims, &[x], move |dy, _| {
+            let dx = cuda::layout::upsample_backward(dy.array()?, [h, w, c])?;
+            Ok(vec![Some(Tensor::from_values(dx, &shape)?)])
+        }));
+    }
     let mut y = storage::scratch(4 * x.elements());
     let line = (w * c).max(1);
     y.par_chunks_mut(4 * line)

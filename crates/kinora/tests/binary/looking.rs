@@ -5,8 +5,15 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 
-const VERBS: [&str; 7] = [
-    "generate", "train", "footage", "inspect", "bench", "sheet", "doctor",
+const VERBS: [&str; 8] = [
+    "generate",
+    "train",
+    "footage",
+    "inspect",
+    "bench",
+    "sheet",
+    "doctor",
+    "selfcheck",
 ];
 
 #[test]
@@ -78,6 +85,44 @@ fn the_doctor_tells_what_is_missing() {
         "{missing:?}"
     );
     assert!(place.kinora(["doctor"]).done().contains("ok       ffmpeg"));
+}
+
+#[test]
+fn a_card_that_is_not_there_is_a_sentence_and_never_a_panic() {
+    let place = Place::new();
+    // A driver that is no library.
+    fs::write(place.path("libcuda.so.1"), "not a library\n").unwrap();
+    let with = |words: &[&str]| {
+        let mut command = place.command(words);
+        let output = command
+            .env("LD_LIBRARY_PATH", place.path(""))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = with(&["selfcheck", "--device", "cuda:7"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.starts_with("kinora: cuda:7: NVIDIA's driver cannot be used"),
+        "{said}"
+    );
+    assert!(said.contains("libcuda.so.1"), "{said}");
+    let (_, said) = with(&["doctor"]);
+    assert!(
+        said.contains("missing  cuda") && said.contains("libcuda.so.1"),
+        "{said}"
+    );
+    let ended = place.kinora(["selfcheck", "--device", "cuda:x"]);
+    assert!(ended.refused().contains("expected `cuda`"), "{}", ended.err);
+    for verb in [&["bench"][..], &["generate", "still.png", "--out", "a.gif"]] {
+        let ended = place.kinora([verb, &["--device", "cuda"]].concat());
+        assert!(
+            ended
+                .refused()
+                .contains("no whole model runs on a card yet")
+        );
+    }
 }
 
 #[test]
