@@ -303,3 +303,21 @@ impl Ingest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_small_configuration_differs_in_its_clips_and_its_filter_alone() {
+        let usual = Config::parse(include_str!("../../../configs/curate.toml")).unwrap();
+        let small = Config::parse(include_str!("../../../configs/small_curate.toml")).unwrap();
+        assert!(small.clips.encode && small.clips.most_secs < usual.clips.most_secs);
+        let same = Config {
+            clips: usual.clips.clone(),
+            filter: usual.filter.clone(),
+            ..small
+        };
+        assert_eq!(same, usual);
+    }
+}

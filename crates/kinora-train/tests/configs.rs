@@ -7,13 +7,13 @@ use kinora_train::config::{Config, Model};
 use kinora_train::{Error, Outcome};
 use std::path::{Path, PathBuf};
 
-/// The configurations of runs: all but the one of curation, which the tests of the command read.
+/// The configurations of runs: all but those of curation, which its own tests read.
 fn configs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let entries = std::fs::read_dir(folder).expect("configs");
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| !path.ends_with("curate.toml"))
+        .filter(|path| !path.to_string_lossy().ends_with("curate.toml"))
         .collect();
     found.sort();
     found

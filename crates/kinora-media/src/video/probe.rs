@@ -8,7 +8,7 @@ use crate::image::MAX_PIXELS;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::BufReader;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ const REFUSED_FORMATS: [(&str, &str); 8] = [
     ("bin", "not a video"),
     ("subviewer", "a text"),
 ];
+
+/// How playlists begin. They are refused unread: ffprobe would wait for more of a list that does not
+/// say where it ends.
+const PLAYLISTS: [&[u8]; 4] = [b"#EXTM3U", b"ffconcat version", b"<MPD", b"<AssetMap"];
 
 /// By how much a picture must be turned clockwise to stand upright.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +147,15 @@ fn check_file(path: &Path) -> Result<()> {
     }
     if about.len() == 0 {
         return Err(Error::video(path, "the file is empty"));
+    }
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    file.take(1024)
+        .read_to_end(&mut start)
+        .map_err(Error::io("read", path))?;
+    let begins = |words: &&[u8]| start.windows(words.len()).any(|at| at == *words);
+    if PLAYLISTS.iter().any(begins) {
+        return Err(Error::video(path, "this is a playlist, and no video file"));
     }
     Ok(())
 }
