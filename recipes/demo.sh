@@ -21,7 +21,7 @@ still=${STILL:-}
 truth=
 if [ -z "$videos" ]; then
     videos=$out/footage
-    footage=("$kinora" footage "$videos" --videos 60 --width 128 --height 128 --edited)
+    footage=("$kinora" footage "$videos" --videos 48 --width 128 --height 128 --edited)
     if [ -z "$still" ]; then
         still=$out/still.png
         truth=$out/still_continued
