@@ -24,6 +24,9 @@ mod samples;
 
 mod trainer;
 
+#[cfg(test)]
+mod testing;
+
 pub use checkpoint::Origin;
 pub use config::Config;
 pub use error::{Error, Result};

@@ -1,32 +1,13 @@
 use super::*;
-use crate::config::Data;
-use kinora_media::{FootageOptions, Fps, render_footage};
+use crate::testing::{data, render_videos};
 
 /// The clips of two small videos, and the folder that holds them.
 fn clips() -> (tempfile::TempDir, Clips) {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = FootageOptions {
-        videos: 2,
-        width: 24,
-        height: 16,
-        fps: Fps::whole(8).expect("not zero"),
-        shot_secs: 1.0,
-        ..FootageOptions::default()
-    };
-    let videos = folder.path().join("videos");
-    render_footage(&videos, &options, &mut |_, _| {}).expect("footage");
-    let data = Data {
-        width: 24,
-        height: 16,
-        frames: 3,
-        max_fps: 8,
-        strides: vec![1, 2],
-        disk_gb: 1.0,
-        mirror: true,
-        held_out: 1,
-    };
+    render_videos(folder.path(), 2);
     let cache = folder.path().join("frames");
-    let clips = Clips::read(&videos, &cache, &data, &mut |_, _| {}).expect("clips");
+    let videos = folder.path().join("videos");
+    let clips = Clips::read(&videos, &cache, &data(), &mut |_, _| {}).expect("clips");
     (folder, clips)
 }
 

@@ -1,38 +1,12 @@
 use super::*;
+use crate::testing::{data, render_videos};
 use kinora_media::{
     CaptionWeights, ClipRow, FootageOptions, Fps, ShardClip, ShardOptions, ShardWriter,
     render_footage,
 };
-use std::path::PathBuf;
-
-fn data() -> Data {
-    Data {
-        width: 24,
-        height: 16,
-        frames: 3,
-        max_fps: 8,
-        strides: vec![1, 2],
-        disk_gb: 1.0,
-        mirror: true,
-        held_out: 1,
-    }
-}
 
 /// So many small videos.
 const VIDEOS: usize = 6;
-
-/// Small videos in the folder `videos`.
-fn videos(folder: &Path) -> Vec<PathBuf> {
-    let options = FootageOptions {
-        videos: VIDEOS,
-        width: 24,
-        height: 16,
-        fps: Fps::whole(8).expect("not zero"),
-        shot_secs: 1.0,
-        ..FootageOptions::default()
-    };
-    render_footage(&folder.join("videos"), &options, &mut |_, _| {}).expect("footage")
-}
 
 fn read(folder: &Path, name: &str) -> Result<Clips> {
     let cache = folder.join("frames");
@@ -41,7 +15,7 @@ fn read(folder: &Path, name: &str) -> Result<Clips> {
 
 /// The videos as the clips of shards, scored in falling order.
 fn shards(folder: &Path, law: &MotionLaw) {
-    let paths = videos(folder);
+    let paths = render_videos(folder, VIDEOS);
     let (options, weights) = (ShardOptions::default(), CaptionWeights::default());
     let mut writer =
         ShardWriter::create(&folder.join("shards"), &options, &weights).expect("a folder");
@@ -72,7 +46,7 @@ fn shards(folder: &Path, law: &MotionLaw) {
 #[test]
 fn the_motion_of_a_folders_own_clips_is_its_law() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    videos(folder.path());
+    render_videos(folder.path(), VIDEOS);
     let clips = read(folder.path(), "videos")?;
     let law = &clips.motion_law;
     assert_eq!(law.measure(), MotionMeasure::FrameDifference);
@@ -140,7 +114,7 @@ fn a_video_without_room_for_a_clip_is_told() -> Result<()> {
         height: 16,
         ..FootageOptions::default()
     };
-    videos(folder.path());
+    render_videos(folder.path(), VIDEOS);
     render_footage(&folder.path().join("videos/a"), &short, &mut |_, _| {})?;
     let clips = read(folder.path(), "videos")?;
     let reasons: Vec<&str> = clips.skipped.iter().map(|f| f.reason.as_str()).collect();
