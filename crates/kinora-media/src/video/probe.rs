@@ -30,7 +30,9 @@ const REFUSED_FORMATS: [(&str, &str); 8] = [
 
 /// How playlists begin. They are refused unread: ffprobe would wait for more of a list that does not
 /// say where it ends.
-const PLAYLISTS: [&[u8]; 4] = [b"#EXTM3U", b"ffconcat version", b"<MPD", b"<AssetMap"];
+const PLAYLISTS: [&[u8]; 2] = [b"#EXTM3U", b"ffconcat version"];
+/// Elements of XML that are playlists, after a prologue.
+const PLAYLIST_ELEMENTS: [&[u8]; 2] = [b"<MPD", b"<AssetMap"];
 
 /// By how much a picture must be turned clockwise to stand upright.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,11 +155,20 @@ fn check_file(path: &Path) -> Result<()> {
     file.take(1024)
         .read_to_end(&mut start)
         .map_err(Error::io("read", path))?;
-    let begins = |words: &&[u8]| start.windows(words.len()).any(|at| at == *words);
-    if PLAYLISTS.iter().any(begins) {
+    if is_playlist(&start) {
         return Err(Error::video(path, "this is a playlist, and no video file"));
     }
     Ok(())
+}
+
+/// Whether the first bytes of a file are those of a list of other files.
+fn is_playlist(start: &[u8]) -> bool {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
+    let text = text.trim_ascii_start();
+    let has = |words: &&[u8]| text.windows(words.len()).any(|at| at == *words);
+    PLAYLISTS.iter().any(|words| text.starts_with(words))
+        || text.starts_with(b"<") && PLAYLIST_ELEMENTS.iter().any(has)
 }
 
 fn run_ffprobe(path: &Path, more: &str, limit: Duration) -> Result<Report> {
@@ -405,6 +416,26 @@ mod tests {
             80,
             90,
         );
+    }
+
+    #[test]
+    fn a_playlist_is_known_by_how_it_begins_and_by_nothing_later() {
+        for list in [
+            &b"#EXTM3U\n"[..],
+            b"\xef\xbb\xbf\n #EXTM3U",
+            b"ffconcat version 1.0",
+            b"<?xml version=\"1.0\"?>\n<MPD xmlns",
+        ] {
+            assert!(is_playlist(list), "{list:?}");
+        }
+        for other in [
+            &b""[..],
+            b"\0\0\0 ftypisom#EXTM3U",
+            b"a film <MPD",
+            b"<svg>",
+        ] {
+            assert!(!is_playlist(other), "{other:?}");
+        }
     }
 
     #[test]
