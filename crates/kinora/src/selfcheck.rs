@@ -16,8 +16,9 @@ pub fn run(args: &SelfcheckArgs) -> anyhow::Result<Outcome> {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let mut outcomes = Vec::new();
         selfcheck::check(args.device, dtype, |outcome| outcomes.push(outcome))?;
-        let worst =
-            |of: fn(&selfcheck::Outcome) -> f64| outcomes.iter().map(of).fold(0.0, f64::max);
+        let worst = |of: fn(&selfcheck::Outcome) -> f64| {
+            outcomes.iter().map(of).fold(0.0, selfcheck::worse)
+        };
         let (forward, backward) = (worst(|o| o.forward), worst(|o| o.backward));
         let misses: Vec<_> = outcomes.iter().filter(|outcome| !outcome.holds()).collect();
         missed |= !misses.is_empty();

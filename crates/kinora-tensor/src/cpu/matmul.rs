@@ -1,4 +1,4 @@
-//! Matrix multiplication over the `gemm` kernels.
+//! Matrix multiplication: by our own product where it is the faster one, else by the `gemm` kernels.
 
 pub(crate) use super::product::Start;
 use super::product::{Along, Widen, product};
@@ -83,7 +83,8 @@ pub(crate) fn matmul(
     let (m, k, n) = (a.rows, a.cols, b.cols);
     // Below about a hundred microseconds of work the hand-over costs more than it brings.
     let shared = cores == Cores::All && m * n * k > 1 << 18;
-    if shared && Along::cheaper(&a, &b).strips_are_cheap(&a, &b) {
+    let ours = shared && Along::cheaper(&a, &b).strips_are_cheap(&a, &b);
+    if ours || m * n * k == 0 {
         let start = if accumulate {
             Start::Result
         } else {
@@ -92,15 +93,6 @@ pub(crate) fn matmul(
         return matmul_from(out, out_stride, a, b, start);
     }
     check(out, out_stride, &a, &b);
-    if m == 0 || n == 0 {
-        return;
-    }
-    if k == 0 {
-        if !accumulate {
-            (0..m).for_each(|i| out[i * out_stride..i * out_stride + n].fill(0.0));
-        }
-        return;
-    }
     let kernel = gemm_f32::gemm::f32::get_gemm_fn();
     // The kernel writes columns, so the transposed product is asked for: outᵀ = bᵀ · aᵀ.
     // SAFETY: `check` bounds every element the strides can reach, `out` is a

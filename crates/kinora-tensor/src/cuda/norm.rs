@@ -43,11 +43,7 @@ impl GroupNorm {
     ) -> Result<Self> {
         let (n, c) = (stack.pictures, stack.channels);
         let width = c / groups;
-        let rows = Rows {
-            outer: n,
-            rows: stack.rows,
-            columns: c,
-        };
+        let rows = Rows::of_pictures(stack);
         let kernel = (Source::Norm, "group_moments");
         let totals = rows.sums(kernel, 2, &[x], arguments![width])?;
         let (mean, rate) = (x.f32_like(n * groups)?, x.f32_like(n * groups)?);
@@ -124,11 +120,7 @@ impl GroupNorm {
     ) -> Result<[Option<Array>; 3]> {
         elementwise::same_type("group_norm", x, dy)?;
         let (n, c) = (self.stack.pictures, self.stack.channels);
-        let rows = Rows {
-            outer: n,
-            rows: self.stack.rows,
-            columns: c,
-        };
+        let rows = Rows::of_pictures(self.stack);
         let kernel = (Source::Norm, "group_gradient_sums");
         let totals = rows.sums(kernel, 2, &[x, dy], &[self.argument()?])?;
         let dx = match wanted[0] {
@@ -168,11 +160,7 @@ pub(crate) fn channel_totals(x: &Array, stack: Stack) -> Result<Vec<f64>> {
     if x.len() == 0 {
         return Ok(vec![0.0; 2 * n * c]);
     }
-    let rows = Rows {
-        outer: n,
-        rows: stack.rows,
-        columns: c,
-    };
+    let rows = Rows::of_pictures(stack);
     let totals = rows.sums((Source::Norm, "group_moments"), 2, &[x], arguments![1usize])?;
     let pivots = super::layout::rows(x, [n, stack.rows * c], [0, c])?;
     let here = |array: Array| -> Result<Vec<f64>> {

@@ -10,7 +10,7 @@ type Status = c_int;
 
 /// The loaded compiler.
 pub(super) struct Compiler {
-    library: Library,
+    loaded: Library,
 }
 
 /// The compiler, loaded at first use.
@@ -25,15 +25,15 @@ pub(super) fn compiler() -> Result<&'static Compiler, String> {
 
 impl Compiler {
     pub(super) fn in_places(surroundings: &Surroundings) -> Result<Self, String> {
-        let library = load(NVRTC, surroundings)?;
-        Ok(Compiler { library })
+        let loaded = load(NVRTC, surroundings)?;
+        Ok(Compiler { loaded })
     }
 
     /// Calls a function of the library that gives a status.
     fn call<F: Copy>(&self, name: &str, call: impl FnOnce(F) -> Status) -> Result<(), String> {
         // SAFETY: each caller names a function together with its type, as nvrtc.h declares it.
         #[allow(unsafe_code)]
-        let function = unsafe { self.library.get::<F>(name.as_bytes()) };
+        let function = unsafe { self.loaded.get::<F>(name.as_bytes()) };
         let function = function.map_err(|_| {
             format!("NVRTC has no function `{name}`; kinora needs that of CUDA 12 or 13")
         })?;

@@ -108,16 +108,11 @@ impl<'a> Product<'a> {
     }
 }
 
-/// A parameter in the type that is computed in.
-fn typed(parameter: &Tensor, dtype: DType) -> Result<Tensor> {
-    parameter.to_dtype(dtype)
-}
-
 /// x · wᵀ + b with x `[rows, i]` and w `[o, i]`.
 pub(crate) fn linear(x: &Array, w: &Tensor, b: Option<&Tensor>, rows: usize) -> Result<Array> {
     let [o, i] = [w.dims()[0], w.dims()[1]];
-    let w = typed(w, x.dtype())?;
-    let b = b.map(|b| typed(b, x.dtype())).transpose()?;
+    let w = w.to_dtype(x.dtype())?;
+    let b = b.map(|b| b.to_dtype(x.dtype())).transpose()?;
     let y = x.like(rows * o)?;
     let (x, w) = (Matrix::dense(x, rows, i), Matrix::dense(w.array()?, o, i));
     Product {
@@ -131,7 +126,7 @@ pub(crate) fn linear(x: &Array, w: &Tensor, b: Option<&Tensor>, rows: usize) -> 
 /// The gradient of x.
 pub(crate) fn linear_input_gradient(dy: &Array, w: &Tensor, rows: usize) -> Result<Array> {
     let [o, i] = [w.dims()[0], w.dims()[1]];
-    let w = typed(w, dy.dtype())?;
+    let w = w.to_dtype(dy.dtype())?;
     let dx = dy.like(rows * i)?;
     let (dy, w) = (Matrix::dense(dy, rows, o), Matrix::dense(w.array()?, o, i));
     Product::new(dy, w, Matrix::dense(&dx, rows, i)).run()?;
@@ -170,7 +165,7 @@ pub(crate) fn bias_gradient(dy: &Array, o: usize, dtype: DType) -> Result<Array>
 
 /// y += b for each row of `b`'s length, in place: nothing else holds `y` yet.
 pub(crate) fn add_bias(y: &Array, b: &Tensor) -> Result<()> {
-    let b = typed(b, y.dtype())?;
+    let b = b.to_dtype(y.dtype())?;
     let c = b.elements();
     let extents = [1, 1, 1, 1, y.len() / c.max(1), c];
     let members = extents.into_iter().chain([0, 0, 0, 0, 0, 1]);

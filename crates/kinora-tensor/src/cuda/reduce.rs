@@ -4,6 +4,7 @@ use super::Array;
 use super::elementwise::{merged, same_type};
 use super::launch::{Argument, Grid, Kernel, THREADS, WARP, arguments};
 use super::sources::Source;
+use crate::cpu::norm::Stack;
 use crate::{DType, Result};
 
 /// An array seen as `[outer, rows, columns]`, to be summed over its rows.
@@ -24,6 +25,15 @@ struct Cut {
 }
 
 impl Rows {
+    /// The rows of each picture of a stack.
+    pub(super) fn of_pictures(stack: Stack) -> Self {
+        Rows {
+            outer: stack.pictures,
+            rows: stack.rows,
+            columns: stack.channels,
+        }
+    }
+
     fn cut(&self) -> Cut {
         // A warp reads neighbouring columns; a block of few rows takes more of them.
         let lines = self.rows.next_power_of_two().clamp(1, THREADS / WARP);

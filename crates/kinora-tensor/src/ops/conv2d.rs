@@ -1,6 +1,6 @@
 //! Convolution of pictures.
 
-use super::linear::{fill_rows, linear, sum_rows, wide};
+use super::linear::{fill_rows, layer_on_card, linear, sum_rows, wide};
 use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
@@ -131,27 +131,12 @@ pub(super) fn conv_on_card(
     dims: Vec<usize>,
 ) -> Result<Tensor> {
     use cuda::conv;
-    let y = conv::forward(x.array()?, w, b, g)?;
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
-    let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
-    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
-        let dy = dy.array()?;
-        let mut parts = vec![None, None];
-        if wanted[0] {
-            let dx = conv::input_gradient(dy, &w, g)?;
-            parts[0] = Some(Tensor::from_values(dx, x.shape())?);
-        }
-        if wanted[1] {
-            let dw = conv::weight_gradient(x.array()?, dy, g, w.dtype())?;
-            parts[1] = Some(Tensor::from_values(dw, w.shape())?);
-        }
-        if let Some(b) = &b {
-            let db = wanted[2].then(|| cuda::product::bias_gradient(dy, g.o, b.dtype()));
-            let db = db.transpose()?.map(|db| Tensor::from_values(db, [g.o]));
-            parts.push(db.transpose()?);
-        }
-        Ok(parts)
-    }))
+    Ok(layer_on_card(
+        (conv::forward(x.array()?, w, b, g)?, dims),
+        (x, w, b),
+        move |dy, w| conv::input_gradient(dy, w, g),
+        move |x, dy, dtype| conv::weight_gradient(x, dy, g, dtype),
+    ))
 }
 
 /// The extents of one convolution.

@@ -96,29 +96,47 @@ fn linear_on_card(
 ) -> Result<Tensor> {
     use cuda::product;
     let [rows, o, _] = extents;
-    let y = product::linear(x.array()?, w, b, rows)?;
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("checked") = o;
+    Ok(layer_on_card(
+        (product::linear(x.array()?, w, b, rows)?, dims),
+        (x, w, b),
+        move |dy, w| product::linear_input_gradient(dy, w, rows),
+        move |x, dy, dtype| product::linear_weight_gradient(x, dy, extents, dtype),
+    ))
+}
+
+/// Records a layer with a weight and perhaps a bias on a card, from its result and extents: it is given
+/// how dx follows from dy and w, and dw, in the type of w, from x and dy.
+pub(super) fn layer_on_card(
+    (y, dims): (cuda::Array, Vec<usize>),
+    (x, w, b): (&Tensor, &Tensor, Option<&Tensor>),
+    input_gradient: impl Fn(&cuda::Array, &Tensor) -> Result<cuda::Array> + Send + Sync + 'static,
+    weight_gradient: impl Fn(&cuda::Array, &cuda::Array, DType) -> Result<cuda::Array>
+    + Send
+    + Sync
+    + 'static,
+) -> Tensor {
     let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
-    Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
+    Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy = dy.array()?;
         let mut parts = vec![None, None];
         if wanted[0] {
-            let dx = product::linear_input_gradient(dy, &w, rows)?;
+            let dx = input_gradient(dy, &w)?;
             parts[0] = Some(Tensor::from_values(dx, x.shape())?);
         }
         if wanted[1] {
-            let dw = product::linear_weight_gradient(x.array()?, dy, extents, w.dtype())?;
+            let dw = weight_gradient(x.array()?, dy, w.dtype())?;
             parts[1] = Some(Tensor::from_values(dw, w.shape())?);
         }
         if let Some(b) = &b {
-            let db = wanted[2].then(|| product::bias_gradient(dy, o, b.dtype()));
-            let db = db.transpose()?.map(|db| Tensor::from_values(db, [o]));
+            let db = wanted[2].then(|| cuda::product::bias_gradient(dy, b.elements(), b.dtype()));
+            let db = db.transpose()?.map(|db| Tensor::from_values(db, b.shape()));
             parts.push(db.transpose()?);
         }
         Ok(parts)
-    }))
+    })
 }
 
 fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {

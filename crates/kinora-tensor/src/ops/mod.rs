@@ -52,17 +52,12 @@ pub use time_attention::time_attention;
 pub use time_conv::time_conv;
 pub use upsample::upsample_nearest;
 
-/// Where the operands lie: all on one device, or the operation refuses.
-fn one_device(op: &'static str, operands: &[&Tensor]) -> Result<Device> {
-    let devices: Vec<Device> = operands.iter().map(|operand| operand.device()).collect();
-    let first = devices.first().copied().unwrap_or_default();
-    match devices.iter().find(|other| **other != first) {
-        Some(&other) => Err(Error::Devices { op, first, other }),
-        None => Ok(first),
-    }
-}
-
-/// Whether the operands lie on a card rather than on the processor.
+/// Whether the operands lie on a card rather than on the processor; refused where they lie apart.
 fn on_card(op: &'static str, operands: &[&Tensor]) -> Result<bool> {
-    Ok(one_device(op, operands)? != Device::Cpu)
+    let first = operands.first().map_or(Device::Cpu, |x| x.device());
+    let mut others = operands.iter().map(|operand| operand.device());
+    match others.find(|other| *other != first) {
+        Some(other) => Err(Error::Devices { op, first, other }),
+        None => Ok(first != Device::Cpu),
+    }
 }

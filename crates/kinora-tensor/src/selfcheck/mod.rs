@@ -80,6 +80,15 @@ fn run(case: &Case, device: Device, dtype: DType) -> Result<(Vec<f32>, Vec<Vec<f
     Ok((values, gradients))
 }
 
+/// The larger of two distances; NaN where one is, which `f64::max` would drop.
+pub fn worse(one: f64, other: f64) -> f64 {
+    if one.is_nan() || one > other {
+        one
+    } else {
+        other
+    }
+}
+
 fn compare(case: &Case, device: Device, dtype: DType) -> Result<Outcome> {
     let (expected, expected_gradients) = run(case, Device::Cpu, dtype)?;
     let (found, found_gradients) = run(case, device, dtype)?;
@@ -96,11 +105,7 @@ fn compare(case: &Case, device: Device, dtype: DType) -> Result<Outcome> {
         name: case.name.clone(),
         dtype,
         forward: distance(&found, &expected),
-        // `f64::max` would drop a NaN.
-        backward: backward.fold(
-            0.0,
-            |worst, d| if d > worst || d.is_nan() { d } else { worst },
-        ),
+        backward: backward.fold(0.0, worse),
         // A rounding of the result, and one of each intermediate array that is stored.
         limit: match dtype {
             DType::F32 => 5e-6,
