@@ -76,27 +76,31 @@ impl Gradients {
     fn add(&mut self, id: u64, gradient: Tensor) -> Result<()> {
         let sum = match self.by_id.remove(&id) {
             None => gradient,
-            Some(mut before) => {
-                if before.device() != Device::Cpu {
-                    let sum = cuda::zip("add", before.array()?, gradient.array()?)?;
-                    self.by_id
-                        .insert(id, Tensor::from_values(sum, before.shape())?);
-                    return Ok(());
-                }
-                let more = gradient.as_f32()?;
-                if let Some(values) = before.unshared_mut() {
-                    elementwise::add_assign(values, more);
-                    before
-                } else {
-                    let mut values = before.to_vec();
-                    elementwise::add_assign(&mut values, more);
-                    Tensor::from_vec(values, before.shape())?
-                }
-            }
+            Some(before) => sum(before, gradient)?,
         };
         self.by_id.insert(id, sum);
         Ok(())
     }
+}
+
+/// The sum of two gradients, in the memory of one that nothing else holds where there is one.
+fn sum(mut before: Tensor, mut more: Tensor) -> Result<Tensor> {
+    if before.device() != Device::Cpu {
+        let sum = cuda::zip("add", before.array()?, more.array()?)?;
+        return Tensor::from_values(sum, before.shape());
+    }
+    if let Some(values) = before.unshared_mut() {
+        elementwise::add_assign(values, more.as_f32()?);
+        return Ok(before);
+    }
+    if let Some(values) = more.unshared_mut() {
+        elementwise::add_assign(values, before.as_f32()?);
+        return Ok(more);
+    }
+    Tensor::filled_by(before.shape(), |sum| {
+        elementwise::zip(before.as_f32()?, more.as_f32()?, sum, |x, y| x + y);
+        Ok(())
+    })
 }
 
 /// Walks back from `root`, whose own gradient is `seed` (ones where none is given).

@@ -1,13 +1,16 @@
 //! The values of an array: owned, recycled when dropped, read in place from a mapped file, or in a
 //! card's memory.
 
+mod recycled;
+
+pub(crate) use recycled::{recycle, release, scratch, zeros};
+
 use crate::cuda::{Array, Board};
 use crate::{DType, Device, Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
-use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A stretch of a memory-mapped file that holds little-endian values of one type.
 #[derive(Clone, Debug)]
@@ -105,6 +108,7 @@ pub(crate) enum Values {
 
 impl From<Vec<f32>> for Values {
     fn from(values: Vec<f32>) -> Self {
+        recycled::count(values.capacity());
         Values::F32(Buffer::Owned(values))
     }
 }
@@ -116,9 +120,17 @@ impl From<Array> for Values {
 }
 
 impl Values {
+    /// A buffer whose end gives back what it owns.
+    fn counted(buffer: Buffer<f32>) -> Self {
+        match buffer {
+            Buffer::Owned(values) => values.into(),
+            mapped => Values::F32(mapped),
+        }
+    }
+
     pub(crate) fn from_mapped(mapped: Mapped, dtype: DType) -> Self {
         match dtype {
-            DType::F32 => Values::F32(Buffer::from_mapped(mapped, |bytes| {
+            DType::F32 => Values::counted(Buffer::from_mapped(mapped, |bytes| {
                 bytes
                     .as_chunks::<4>()
                     .0
@@ -230,83 +242,7 @@ pub(crate) enum Stored<'a> {
 impl Drop for Values {
     fn drop(&mut self) {
         if let Values::F32(Buffer::Owned(values)) = self {
-            recycle(std::mem::take(values));
+            recycled::put_back(std::mem::take(values));
         }
     }
-}
-
-/// Freed activations kept for the next array of about the same size: the same shapes come round at
-/// every step, and fresh pages cost a fault each.
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    bytes: 0,
-    by_capacity: BTreeMap::new(),
-});
-const POOL_LIMIT_BYTES: usize = 512 << 20;
-const POOLED_MIN_ELEMENTS: usize = 16 << 10;
-
-struct Pool {
-    bytes: usize,
-    by_capacity: BTreeMap<usize, Vec<Vec<f32>>>,
-}
-
-/// `len` values of unspecified content, to be overwritten in full.
-pub(crate) fn scratch(len: usize) -> Vec<f32> {
-    if len < POOLED_MIN_ELEMENTS {
-        return vec![0.0; len];
-    }
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    let fit = pool
-        .by_capacity
-        .range(len..=len + len / 8)
-        .next()
-        .map(|(capacity, _)| *capacity);
-    let found = fit.and_then(|capacity| {
-        let shelf = pool.by_capacity.get_mut(&capacity)?;
-        let values = shelf.pop();
-        if shelf.is_empty() {
-            pool.by_capacity.remove(&capacity);
-        }
-        values
-    });
-    match found {
-        Some(mut values) => {
-            pool.bytes -= values.capacity() * 4;
-            drop(pool);
-            values.resize(len, 0.0);
-            values
-        }
-        None => vec![0.0; len],
-    }
-}
-
-/// `len` zeros.
-pub(crate) fn zeros(len: usize) -> Vec<f32> {
-    let mut values = scratch(len);
-    if len >= POOLED_MIN_ELEMENTS {
-        values.fill(0.0);
-    }
-    values
-}
-
-/// Gives a buffer back for reuse.
-pub(crate) fn recycle(values: Vec<f32>) {
-    let bytes = values.capacity() * 4;
-    if values.capacity() < POOLED_MIN_ELEMENTS {
-        return;
-    }
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if pool.bytes + bytes <= POOL_LIMIT_BYTES {
-        pool.bytes += bytes;
-        pool.by_capacity
-            .entry(values.capacity())
-            .or_default()
-            .push(values);
-    }
-}
-
-/// Frees every buffer kept for reuse.
-pub(crate) fn release_pool() {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    pool.bytes = 0;
-    pool.by_capacity.clear();
 }

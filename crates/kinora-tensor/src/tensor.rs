@@ -57,12 +57,7 @@ impl Tensor {
     pub fn from_vec(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         check_length(&shape, values.len())?;
-        Ok(Self::new(
-            Arc::new(Values::F32(Buffer::Owned(values))),
-            shape,
-            false,
-            None,
-        ))
+        Ok(Self::new(Arc::new(values.into()), shape, false, None))
     }
 
     /// A copy of `values` as an f32 array.
@@ -105,12 +100,7 @@ impl Tensor {
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let values = storage::zeros(shape.elements());
-        Self::new(
-            Arc::new(Values::F32(Buffer::Owned(values))),
-            shape,
-            false,
-            None,
-        )
+        Self::new(Arc::new(values.into()), shape, false, None)
     }
 
     /// An array filled with one value.
@@ -118,12 +108,7 @@ impl Tensor {
         let shape = shape.into();
         let mut values = storage::scratch(shape.elements());
         values.fill(value);
-        Self::new(
-            Arc::new(Values::F32(Buffer::Owned(values))),
-            shape,
-            false,
-            None,
-        )
+        Self::new(Arc::new(values.into()), shape, false, None)
     }
 
     /// An array whose values `fill` writes, in memory that a dropped array may have left: what `fill`
@@ -138,12 +123,7 @@ impl Tensor {
         let shape = shape.into();
         let mut values = storage::scratch(shape.elements());
         fill(&mut values)?;
-        Ok(Self::new(
-            Arc::new(Values::F32(Buffer::Owned(values))),
-            shape,
-            false,
-            None,
-        ))
+        Ok(Self::new(Arc::new(values.into()), shape, false, None))
     }
 
     /// Values of any kind, which must fill the shape.
@@ -331,7 +311,7 @@ impl Tensor {
         }
         let wide = self.to_vec();
         let values = match dtype {
-            DType::F32 => Values::F32(Buffer::Owned(wide)),
+            DType::F32 => wide.into(),
             DType::F16 => Values::F16(Buffer::Owned(
                 wide.iter().map(|v| f16::from_f32(*v)).collect(),
             )),
@@ -420,7 +400,7 @@ impl Tensor {
 
     /// Frees the buffers that dropped arrays left for reuse.
     pub fn release_scratch_memory() {
-        storage::release_pool();
+        storage::release();
     }
 }
 

@@ -1,0 +1,188 @@
+//! Freed activations kept for the next array of about the same size: the same shapes come round at
+//! every step, and fresh pages cost a fault each.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Kept at least, however little is in use.
+const FLOOR_BYTES: usize = 512 << 20;
+/// Smaller arrays are the allocator's.
+const MIN_ELEMENTS: usize = 16 << 10;
+
+static SHELVES: Mutex<Shelves> = Mutex::new(Shelves::new());
+
+/// What is in use, and what is kept.
+///
+/// Arrays in use and buffers kept are together never more than was once in use (or [`FLOOR_BYTES`]): a step of training
+/// frees all it recorded and takes as much again, so it meets its own memory and no more of it.
+struct Shelves {
+    /// Bytes of the arrays in use.
+    live: usize,
+    /// The most that `live` has been.
+    high: usize,
+    /// Bytes kept.
+    kept: usize,
+    by_capacity: BTreeMap<usize, Vec<Vec<f32>>>,
+}
+
+impl Shelves {
+    const fn new() -> Self {
+        Shelves {
+            live: 0,
+            high: 0,
+            kept: 0,
+            by_capacity: BTreeMap::new(),
+        }
+    }
+
+    /// How many bytes may be kept now.
+    fn limit(&self) -> usize {
+        self.high.saturating_sub(self.live).max(FLOOR_BYTES)
+    }
+
+    /// A kept buffer of `len` elements, or at most an eighth more.
+    fn take(&mut self, len: usize) -> Option<Vec<f32>> {
+        let fit = self.by_capacity.range(len..=len + len / 8).next();
+        let capacity = fit.map(|(capacity, _)| *capacity)?;
+        self.pop(capacity)
+    }
+
+    fn pop(&mut self, capacity: usize) -> Option<Vec<f32>> {
+        let shelf = self.by_capacity.get_mut(&capacity)?;
+        let values = shelf.pop()?;
+        if shelf.is_empty() {
+            self.by_capacity.remove(&capacity);
+        }
+        self.kept -= capacity * 4;
+        Some(values)
+    }
+
+    /// Counts an array, and hands back the kept buffers, largest first, that are now too many.
+    fn begin(&mut self, bytes: usize) -> Vec<Vec<f32>> {
+        self.live += bytes;
+        self.high = self.high.max(self.live);
+        let mut surplus = Vec::new();
+        while self.kept > self.limit() {
+            let largest = self.by_capacity.last_key_value().map(|(c, _)| *c);
+            let Some(values) = largest.and_then(|capacity| self.pop(capacity)) else {
+                break;
+            };
+            surplus.push(values);
+        }
+        surplus
+    }
+
+    /// Keeps a buffer where there is room; hands it back where not.
+    fn keep(&mut self, values: Vec<f32>) -> Option<Vec<f32>> {
+        let bytes = values.capacity() * 4;
+        if self.kept + bytes > self.limit() {
+            return Some(values);
+        }
+        self.kept += bytes;
+        self.by_capacity
+            .entry(values.capacity())
+            .or_default()
+            .push(values);
+        None
+    }
+}
+
+fn with<T>(work: impl FnOnce(&mut Shelves) -> T) -> T {
+    work(&mut SHELVES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// `len` values of unspecified content, to be overwritten in full.
+pub(crate) fn scratch(len: usize) -> Vec<f32> {
+    if len < MIN_ELEMENTS {
+        return vec![0.0; len];
+    }
+    match with(|shelves| shelves.take(len)) {
+        Some(mut values) => {
+            values.resize(len, 0.0);
+            values
+        }
+        None => vec![0.0; len],
+    }
+}
+
+/// `len` zeros.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    let mut values = scratch(len);
+    if len >= MIN_ELEMENTS {
+        values.fill(0.0);
+    }
+    values
+}
+
+/// Counts an array of this many elements as in use, until [`put_back`] has it.
+pub(crate) fn count(capacity: usize) {
+    if capacity >= MIN_ELEMENTS {
+        drop(with(|shelves| shelves.begin(capacity * 4)));
+    }
+}
+
+/// Gives the buffer of an array that was counted back for reuse.
+pub(crate) fn put_back(values: Vec<f32>) {
+    if values.capacity() < MIN_ELEMENTS {
+        return;
+    }
+    let bytes = values.capacity() * 4;
+    drop(with(|shelves| {
+        shelves.live = shelves.live.saturating_sub(bytes);
+        shelves.keep(values)
+    }));
+}
+
+/// Gives a buffer back for reuse that was never an array's.
+pub(crate) fn recycle(values: Vec<f32>) {
+    if values.capacity() >= MIN_ELEMENTS {
+        drop(with(|shelves| shelves.keep(values)));
+    }
+}
+
+/// Frees every buffer kept for reuse, and forgets how much was once in use.
+pub(crate) fn release() {
+    let freed = with(|shelves| {
+        shelves.kept = 0;
+        shelves.high = shelves.live;
+        std::mem::take(&mut shelves.by_capacity)
+    });
+    drop(freed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(megabytes: usize) -> Vec<f32> {
+        Vec::with_capacity(megabytes << 18)
+    }
+
+    #[test]
+    fn kept_and_live_are_never_more_than_was_once_live() {
+        let mut shelves = Shelves::new();
+        for _ in 0..1000 {
+            assert!(shelves.begin(1 << 20).is_empty());
+        }
+        for _ in 0..1000 {
+            shelves.live -= 1 << 20;
+            assert!(shelves.keep(buffer(1)).is_none(), "all of it comes again");
+        }
+        assert_eq!((shelves.live, shelves.kept), (0, 1000 << 20));
+        assert!(shelves.keep(buffer(1)).is_some(), "and no more than that");
+        // What is of another size pushes out what is kept.
+        assert!(shelves.take(5 << 18).is_none());
+        let freed = shelves.begin(5 << 20);
+        assert_eq!((freed.len(), shelves.kept), (5, 995 << 20));
+    }
+
+    #[test]
+    fn a_buffer_serves_an_array_an_eighth_smaller_at_most() {
+        let mut shelves = Shelves::new();
+        assert!(shelves.keep(buffer(8)).is_none());
+        assert!(shelves.take((7 << 18) - 1).is_none());
+        assert!(shelves.take((8 << 18) + 1).is_none());
+        assert_eq!(shelves.take(8 << 18).map(|v| v.capacity()), Some(8 << 18));
+        assert_eq!(shelves.kept, 0);
+    }
+}
