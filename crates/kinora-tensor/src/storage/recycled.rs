@@ -1,7 +1,7 @@
 //! Freed activations kept for the next array of about the same size: the same shapes come round at
 //! every step, and fresh pages cost a fault each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Kept at least, however little is in use.
@@ -22,7 +22,12 @@ struct Shelves {
     high: usize,
     /// Bytes kept.
     kept: usize,
-    by_capacity: BTreeMap<usize, Vec<Vec<f32>>>,
+    /// How many buffers were ever kept: the next one's number.
+    number: u64,
+    /// The buffers of each capacity with their numbers, those kept longest first.
+    by_capacity: BTreeMap<usize, VecDeque<(u64, Vec<f32>)>>,
+    /// The capacity of each number, those kept longest first.
+    by_number: BTreeMap<u64, usize>,
 }
 
 impl Shelves {
@@ -31,7 +36,9 @@ impl Shelves {
             live: 0,
             high: 0,
             kept: 0,
+            number: 0,
             by_capacity: BTreeMap::new(),
+            by_number: BTreeMap::new(),
         }
     }
 
@@ -40,31 +47,36 @@ impl Shelves {
         self.high.saturating_sub(self.live).max(FLOOR_BYTES)
     }
 
-    /// A kept buffer of `len` elements, or at most an eighth more.
+    /// A kept buffer of `len` elements, or at most an eighth more: the one used last, which a cache may
+    /// still hold.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let fit = self.by_capacity.range(len..=len + len / 8).next();
         let capacity = fit.map(|(capacity, _)| *capacity)?;
-        self.pop(capacity)
+        self.pop(capacity, VecDeque::pop_back)
     }
 
-    fn pop(&mut self, capacity: usize) -> Option<Vec<f32>> {
+    fn pop(
+        &mut self,
+        capacity: usize,
+        end: impl Fn(&mut VecDeque<(u64, Vec<f32>)>) -> Option<(u64, Vec<f32>)>,
+    ) -> Option<Vec<f32>> {
         let shelf = self.by_capacity.get_mut(&capacity)?;
-        let values = shelf.pop()?;
+        let (number, values) = end(shelf)?;
         if shelf.is_empty() {
             self.by_capacity.remove(&capacity);
         }
+        self.by_number.remove(&number);
         self.kept -= capacity * 4;
         Some(values)
     }
 
-    /// Counts an array, and hands back the kept buffers, largest first, that are now too many.
-    fn begin(&mut self, bytes: usize) -> Vec<Vec<f32>> {
-        self.live += bytes;
-        self.high = self.high.max(self.live);
+    /// Hands back what was kept longest until `more` bytes can be kept too.
+    fn make_room(&mut self, more: usize) -> Vec<Vec<f32>> {
         let mut surplus = Vec::new();
-        while self.kept > self.limit() {
-            let largest = self.by_capacity.last_key_value().map(|(c, _)| *c);
-            let Some(values) = largest.and_then(|capacity| self.pop(capacity)) else {
+        while self.kept + more > self.limit() {
+            let oldest = self.by_number.first_key_value().map(|(_, c)| *c);
+            let popped = oldest.and_then(|capacity| self.pop(capacity, VecDeque::pop_front));
+            let Some(values) = popped else {
                 break;
             };
             surplus.push(values);
@@ -72,18 +84,26 @@ impl Shelves {
         surplus
     }
 
-    /// Keeps a buffer where there is room; hands it back where not.
-    fn keep(&mut self, values: Vec<f32>) -> Option<Vec<f32>> {
-        let bytes = values.capacity() * 4;
-        if self.kept + bytes > self.limit() {
-            return Some(values);
+    /// Counts an array, and hands back the kept buffers that are now too many.
+    fn begin(&mut self, bytes: usize) -> Vec<Vec<f32>> {
+        self.live += bytes;
+        self.high = self.high.max(self.live);
+        self.make_room(0)
+    }
+
+    /// Keeps a buffer, and hands back what had to go for it, or itself where it is too large.
+    fn keep(&mut self, values: Vec<f32>) -> Vec<Vec<f32>> {
+        let (capacity, bytes) = (values.capacity(), values.capacity() * 4);
+        if bytes > self.limit() {
+            return vec![values];
         }
+        let surplus = self.make_room(bytes);
         self.kept += bytes;
-        self.by_capacity
-            .entry(values.capacity())
-            .or_default()
-            .push(values);
-        None
+        self.by_number.insert(self.number, capacity);
+        let shelf = self.by_capacity.entry(capacity).or_default();
+        shelf.push_back((self.number, values));
+        self.number += 1;
+        surplus
     }
 }
 
@@ -145,6 +165,7 @@ pub(crate) fn release() {
     let freed = with(|shelves| {
         shelves.kept = 0;
         shelves.high = shelves.live;
+        shelves.by_number.clear();
         std::mem::take(&mut shelves.by_capacity)
     });
     drop(freed);
@@ -166,23 +187,40 @@ mod tests {
         }
         for _ in 0..1000 {
             shelves.live -= 1 << 20;
-            assert!(shelves.keep(buffer(1)).is_none(), "all of it comes again");
+            assert!(shelves.keep(buffer(1)).is_empty(), "all of it comes again");
         }
         assert_eq!((shelves.live, shelves.kept), (0, 1000 << 20));
-        assert!(shelves.keep(buffer(1)).is_some(), "and no more than that");
+        assert_eq!(shelves.keep(buffer(1)).len(), 1, "and no more than that");
         // What is of another size pushes out what is kept.
         assert!(shelves.take(5 << 18).is_none());
         let freed = shelves.begin(5 << 20);
         assert_eq!((freed.len(), shelves.kept), (5, 995 << 20));
+        assert_eq!(shelves.keep(buffer(2000)).len(), 1, "too large to keep");
+        assert_eq!(shelves.kept, 995 << 20);
+    }
+
+    #[test]
+    fn what_was_kept_longest_goes_first() {
+        let mut shelves = Shelves::new();
+        let sizes = [200, 100, 201];
+        for size in sizes {
+            assert!(shelves.keep(buffer(size)).is_empty());
+        }
+        let gone = shelves.keep(buffer(150));
+        let gone: Vec<usize> = gone.iter().map(|v| v.capacity() >> 18).collect();
+        assert_eq!(gone, [200]);
+        let numbers: Vec<usize> = shelves.by_number.values().map(|c| c >> 18).collect();
+        assert_eq!(numbers, [100, 201, 150]);
+        assert_eq!(shelves.kept, 451 << 20);
     }
 
     #[test]
     fn a_buffer_serves_an_array_an_eighth_smaller_at_most() {
         let mut shelves = Shelves::new();
-        assert!(shelves.keep(buffer(8)).is_none());
+        assert!(shelves.keep(buffer(8)).is_empty());
         assert!(shelves.take((7 << 18) - 1).is_none());
         assert!(shelves.take((8 << 18) + 1).is_none());
         assert_eq!(shelves.take(8 << 18).map(|v| v.capacity()), Some(8 << 18));
-        assert_eq!(shelves.kept, 0);
+        assert_eq!((shelves.kept, shelves.by_number.len()), (0, 0));
     }
 }

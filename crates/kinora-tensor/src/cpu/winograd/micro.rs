@@ -17,14 +17,15 @@ pub(super) const fn panel_vectors<S: Simd>() -> usize {
     }
 }
 
-/// `sums[r][n] += Σ_c tiles[r][c] · panel[c][n]` for the six tiles r and the channels n of one panel;
-/// rows of `sums` are `CHANNELS` apart, rows of `tiles` as long as the panel.
+/// `sums[r][n] += Σ_c tiles[r][c] · panel[c][n]` for the six tiles r and the channels n of one panel, or
+/// `=` where nothing was summed `before`; rows of `sums` are `CHANNELS` apart, rows of `tiles` as long as the panel.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     simd: S,
     sums: &mut [f32],
     tiles: &[f32],
     panel: &[[S::f32s; VECTORS]],
+    before: bool,
 ) {
     let depth = panel.len();
     let rows: [&[f32]; TILES] = std::array::from_fn(|r| &tiles[r * depth..][..depth]);
@@ -40,7 +41,10 @@ pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     for (r, totals) in totals.iter().enumerate() {
         let row = &mut sums[r * CHANNELS..][..VECTORS * S::F32_LANES];
         for (sum, total) in S::as_mut_simd_f32s(row).0.iter_mut().zip(totals) {
-            *sum = simd.add_f32s(*sum, *total);
+            *sum = match before {
+                true => simd.add_f32s(*sum, *total),
+                false => *total,
+            };
         }
     }
 }

@@ -46,7 +46,10 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
         let mut gathered = storage::scratch(RT * TAPS * part.min(from) * CHANNELS);
         let mut panels = storage::scratch(POINTS * plan.depth * CHANNELS);
         let stride = odd_lines(self.groups.len() * TILES * CHANNELS);
-        let mut sums = storage::zeros(R * POINTS * stride);
+        let mut sums = storage::scratch(R * POINTS * stride);
+        if from == 0 {
+            sums.fill(0.0); // Nothing will be summed.
+        }
         for start in (0..from).step_by(part) {
             let part = start..(start + part).min(from);
             let gathered = &mut gathered[..RT * TAPS * part.len() * CHANNELS];
@@ -94,7 +97,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
                 let sums = &mut sums[n * TILES * CHANNELS..][..TILES * CHANNELS];
                 for (panel, values) in panels.chunks_exact(depth * width).take(used).enumerate() {
                     let (vectors, _) = S::as_simd_f32s(values).0.as_chunks::<VECTORS>();
-                    multiply(simd, &mut sums[panel * width..], tiles, vectors);
+                    multiply(simd, &mut sums[panel * width..], tiles, vectors, start > 0);
                 }
             }
         }
