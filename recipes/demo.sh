@@ -44,9 +44,18 @@ fi
 "$kinora" curate "$videos" --config configs/small_curate.toml --out "$out/lvd" || [ $? -eq 1 ]
 curated=$(date +%s)
 
-# First the autoencoder, then the denoiser in its latents.
-"$kinora" train configs/small_autoencoder.toml --data "$out/lvd" --run "$out/runs/small_autoencoder"
-"$kinora" train configs/small_image_to_video.toml --data "$out/lvd" --run "$out/runs/small_image_to_video"
+# First the autoencoder, then the denoiser in its latents. Of your videos, which may be few, none is kept from
+# training: one that is kept is kept with all its clips.
+configs=configs
+if [ -n "${VIDEOS:-}" ]; then
+    configs=$out/configs
+    mkdir -p "$configs"
+    for name in small_autoencoder small_image_to_video; do
+        sed 's/^held_out = .*/held_out = 0/' "configs/$name.toml" > "$configs/$name.toml"
+    done
+fi
+"$kinora" train "$configs/small_autoencoder.toml" --data "$out/lvd" --run "$out/runs/small_autoencoder"
+"$kinora" train "$configs/small_image_to_video.toml" --data "$out/lvd" --run "$out/runs/small_image_to_video"
 trained=$(date +%s)
 
 # The still becomes a video.

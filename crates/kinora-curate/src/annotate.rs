@@ -11,6 +11,7 @@ use crate::cost::Costs;
 use crate::judges::Judges;
 use crate::ledger::Ledger;
 use crate::makers::Makers;
+use crate::sources::Stores;
 use crate::step::{Asked, Step};
 use crate::{Error, Result};
 use kinora_media::{ClipRow, CutRow, SourceRow, Status};
@@ -31,6 +32,8 @@ pub struct Workshop<'a> {
     pub makers: Makers,
     /// Where results are kept.
     pub ledger: Ledger,
+    /// How videos in object stores are reached.
+    pub stores: Stores,
     /// Threads of each decoder.
     pub decoder_threads: usize,
     /// Raised when the user asks to stop.
@@ -134,6 +137,12 @@ impl<'a> Work<'a> {
 
     /// Gives back what an earlier run made, where nothing is left to do.
     fn all_steps(&mut self) -> Result<Option<Annotation>> {
+        if let Some(content) = self.known_content()? {
+            self.annotation.stamp = self.workshop.makers.stamp(&content);
+            if let Some(known) = self.known()? {
+                return Ok(Some(known));
+            }
+        }
         let opened = self.open()?;
         self.annotation.stamp = self.workshop.makers.stamp(&opened.content);
         if let Some(known) = self.known()? {

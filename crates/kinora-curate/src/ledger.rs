@@ -6,6 +6,7 @@
 //! DIR/ledger/inputs.json curate.toml makers.json                               what is to be done
 //! DIR/ledger/results/a7/a7….json                                               one for each input
 //! DIR/ledger/costs/  DIR/ledger/cache/                                         for the next run
+//! DIR/ledger/fetched/                                                          objects of stores, while in use
 //! ```
 //!
 //! Every name follows from what the file holds, so that any number of programs on any number of
@@ -49,6 +50,11 @@ impl Ledger {
     /// What is kept between runs.
     pub fn cache(&self) -> Cache {
         Cache::new(self.entry("cache"))
+    }
+
+    /// Where objects of stores are while they are worked on.
+    pub fn fetched(&self) -> PathBuf {
+        self.entry("fetched")
     }
 
     /// Writes down what is to be done. A whole run may change the list, the settings and the judges; a
@@ -175,7 +181,12 @@ impl Ledger {
                 let entry = entry.map_err(Error::file(&folder))?;
                 let (path, name) = (entry.path(), entry.file_name());
                 let is_folder = entry.file_type().map_err(Error::file(&path))?.is_dir();
-                if !is_unfinished(&name) {
+                if folder == self.fetched() {
+                    // Whole or not, it is of no use to another run, once nobody holds its lock.
+                    if is_left_over(&entry) && is_free(&path)? {
+                        std::fs::remove_file(&path).map_err(Error::file(&path))?;
+                    }
+                } else if !is_unfinished(&name) {
                     open.extend(is_folder.then_some(path));
                 } else if is_left_over(&entry) {
                     let removed = match is_folder {
@@ -204,6 +215,15 @@ impl Ledger {
 fn is_left_over(entry: &std::fs::DirEntry) -> bool {
     let age = entry.metadata().and_then(|about| about.modified());
     age.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_OVER))
+}
+
+/// Whether no process holds the lock of a file.
+fn is_free(path: &Path) -> Result<bool> {
+    match std::fs::File::open(path) {
+        Ok(file) => Ok(file.try_lock().is_ok()),
+        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(failure) => Err(Error::file(path)(failure)),
+    }
 }
 
 /// Refuses a slice that would do something else than its sisters.
@@ -259,6 +279,28 @@ mod tests {
         for kept in [".kinora-new.tmp", "3f00.mp4", ".hidden"] {
             assert!(at("clips/3f").join(kept).exists(), "{kept}");
         }
+    }
+
+    #[test]
+    fn a_copy_of_an_object_stays_as_long_as_it_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(folder.path());
+        std::fs::create_dir_all(ledger.fetched()).unwrap();
+        let file = |name: &str| {
+            let file = File::create(ledger.fetched().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * LEFT_OVER)
+                .unwrap();
+            file
+        };
+        let in_use = file("a.mp4");
+        in_use.lock_shared().unwrap();
+        drop((file("b.mp4"), file(".kinora-c.tmp")));
+        let left = || std::fs::read_dir(ledger.fetched()).unwrap().count();
+        ledger.sweep().unwrap();
+        assert_eq!(left(), 1);
+        drop(in_use);
+        ledger.sweep().unwrap();
+        assert_eq!(left(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod error;
 
 #[cfg(feature = "cloud")]
-mod cloud;
+pub mod cloud;
 pub mod sources;
 
 pub mod cache;

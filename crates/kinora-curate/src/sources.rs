@@ -1,10 +1,15 @@
 //! Which videos: folders, files and text lists become one sorted list, of which a slice can be done
 //! on its own.
 
+mod stores;
+
+pub use stores::{Patience, Stores};
+
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Endings of a text list: one video, folder or address a line.
 const LIST_ENDINGS: [&str; 2] = ["txt", "list"];
@@ -17,12 +22,12 @@ const LIST_ENDINGS: [&str; 2] = ["txt", "list"];
 ///
 /// # Errors
 /// When a word names nothing, a folder or list cannot be read, nothing at all is found, or an
-/// address is given to a build without the feature `cloud`.
-pub fn find(words: &[String], out: &Path) -> Result<Vec<String>> {
+/// address is given to a build without the feature `cloud` or its store refuses.
+pub fn find(words: &[String], out: &Path, stores: &Stores) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     let out = out.canonicalize().ok();
     for word in words {
-        add_word(word, out.as_deref(), &mut names)?;
+        add_word(word, out.as_deref(), stores, &mut names)?;
     }
     if names.is_empty() {
         return Err(Error::Setting(format!(
@@ -33,9 +38,14 @@ pub fn find(words: &[String], out: &Path) -> Result<Vec<String>> {
     Ok(names.into_iter().collect())
 }
 
-fn add_word(word: &str, out: Option<&Path>, names: &mut BTreeSet<String>) -> Result<()> {
+fn add_word(
+    word: &str,
+    out: Option<&Path>,
+    stores: &Stores,
+    names: &mut BTreeSet<String>,
+) -> Result<()> {
     if is_address(word) {
-        names.extend(list_objects(word)?);
+        names.extend(list_objects(stores, word)?);
         return Ok(());
     }
     let path = Path::new(word);
@@ -46,7 +56,7 @@ fn add_word(word: &str, out: Option<&Path>, names: &mut BTreeSet<String>) -> Res
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     if LIST_ENDINGS.contains(&ending.to_lowercase().as_str()) {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
-        return add_list(&text, path, out, names);
+        return add_list(&text, path, out, stores, names);
     }
     names.insert(word.to_owned());
     Ok(())
@@ -57,6 +67,7 @@ fn add_list(
     text: &str,
     list: &Path,
     out: Option<&Path>,
+    stores: &Stores,
     names: &mut BTreeSet<String>,
 ) -> Result<()> {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -64,7 +75,10 @@ fn add_list(
             continue; // A list that names itself is read once.
         }
         if is_address(line) {
-            names.extend(list_objects(line)?);
+            let found = list_objects(stores, line)?;
+            // Nothing of that name is a row, too.
+            names.extend(found.is_empty().then(|| line.to_owned()));
+            names.extend(found);
         } else if Path::new(line).is_dir() {
             add_folder(Path::new(line), out, names)?;
         } else {
@@ -113,13 +127,18 @@ pub fn is_address(name: &str) -> bool {
 }
 
 #[cfg(feature = "cloud")]
-use crate::cloud::list as list_objects;
+use crate::cloud::list_as as list_objects;
 
 #[cfg(not(feature = "cloud"))]
-fn list_objects(address: &str) -> Result<Vec<String>> {
-    Err(Error::Setting(format!(
+fn list_objects(_: &Stores, address: &str) -> Result<Vec<String>> {
+    Err(files_only(address))
+}
+
+#[cfg(not(feature = "cloud"))]
+fn files_only(address: &str) -> Error {
+    Error::Setting(format!(
         "{address}: this build reads files only; build it with `cargo build --release --features cloud` for s3:// and gs://"
-    )))
+    ))
 }
 
 /// One slice of the inputs: those whose number leaves `index` when divided by `count`.
@@ -162,34 +181,70 @@ impl std::fmt::Display for Slice {
 }
 
 /// Where an input can be read on this machine.
+#[derive(Debug)]
 pub enum Local {
     /// In its place.
     File(PathBuf),
     /// Copied from an object store, until dropped.
-    Copy(tempfile::TempPath),
+    #[cfg(feature = "cloud")]
+    Copy(crate::cloud::Copied),
 }
 
 impl Local {
-    /// Makes an input readable here.
+    /// Makes an input readable here: an object is copied into `folder`.
     ///
     /// # Errors
-    /// When an object cannot be fetched.
-    pub fn open(name: &str) -> Result<Local> {
+    /// When an object cannot be fetched, or `stop` is raised.
+    pub fn open(name: &str, stores: &Stores, folder: &Path, stop: &AtomicBool) -> Result<Local> {
         if !is_address(name) {
             return Ok(Local::File(PathBuf::from(name)));
         }
         #[cfg(feature = "cloud")]
-        return crate::cloud::fetch(name).map(Local::Copy);
+        return crate::cloud::fetch_as(stores, name, folder, stop).map(Local::Copy);
         #[cfg(not(feature = "cloud"))]
-        list_objects(name).map(|_| Local::File(PathBuf::from(name)))
+        {
+            let _ = (stores, folder, stop);
+            Err(files_only(name))
+        }
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
         match self {
             Local::File(path) => path,
-            Local::Copy(path) => path,
+            #[cfg(feature = "cloud")]
+            Local::Copy(copy) => copy.path(),
         }
+    }
+}
+
+impl Local {
+    /// What tells the object that was copied from every other state of it, as [`identity`]; none for
+    /// a file, and where the store does not say.
+    pub fn state(&self) -> Option<&str> {
+        match self {
+            Local::File(_) => None,
+            #[cfg(feature = "cloud")]
+            Local::Copy(copy) => copy.state(),
+        }
+    }
+}
+
+/// What tells an object in a store from every other state of it without fetching it; none for a
+/// file, and where the store does not say.
+///
+/// # Errors
+/// When the store cannot be reached or refuses.
+pub fn identity(name: &str, stores: &Stores) -> Result<Option<String>> {
+    if !is_address(name) {
+        return Ok(None);
+    }
+    #[cfg(feature = "cloud")]
+    return crate::cloud::identity_as(stores, name);
+    #[cfg(not(feature = "cloud"))]
+    {
+        let _ = stores;
+        Err(files_only(name))
     }
 }
 
@@ -221,7 +276,12 @@ mod tests {
         std::fs::write(at("list.txt"), list).unwrap();
         let out = folder.path().join("out");
 
-        let found = find(&[at("list.txt"), at("b.mkv"), at("a")], &out).unwrap();
+        let found = find(
+            &[at("list.txt"), at("b.mkv"), at("a")],
+            &out,
+            &Stores::default(),
+        )
+        .unwrap();
         assert_eq!(
             found,
             [
@@ -232,10 +292,10 @@ mod tests {
             ]
         );
         let root = folder.path().to_str().unwrap().to_owned();
-        let all = find(&[root], &out).unwrap();
+        let all = find(&[root], &out, &Stores::default()).unwrap();
         assert!(all.iter().all(|name| !name.contains("/out/")), "{all:?}");
-        assert!(find(&[at("nowhere")], &out).is_err());
-        assert!(find(&[at("out")], &out).is_err());
+        assert!(find(&[at("nowhere")], &out, &Stores::default()).is_err());
+        assert!(find(&[at("out")], &out, &Stores::default()).is_err());
     }
 
     #[test]
@@ -253,7 +313,12 @@ mod tests {
     #[cfg(not(feature = "cloud"))]
     #[test]
     fn an_address_without_the_feature_says_how_to_get_it() {
-        let refusal = find(&["s3://bucket/films".into()], Path::new("out")).unwrap_err();
+        let refusal = find(
+            &["s3://bucket/films".into()],
+            Path::new("out"),
+            &Stores::default(),
+        )
+        .unwrap_err();
         assert!(
             refusal.to_string().contains("--features cloud"),
             "{refusal}"

@@ -19,6 +19,7 @@ mod reader;
 mod sample;
 mod writer;
 
+pub(crate) use captions::drawn;
 pub use captions::{CaptionWeights, caption_draw};
 pub use reader::{ShardFolder, ShardReader};
 pub use sample::{SampleCaption, SampleDescription, ShardSample};

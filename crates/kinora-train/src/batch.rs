@@ -20,6 +20,9 @@ pub struct Draw {
     pub clip: Clip,
     /// Whether it is seen in a mirror.
     pub mirrored: bool,
+    /// Which of its captions it is told, as a place from 0 up to 1 among their weights; see
+    /// [`Clips::caption`].
+    pub caption_draw: f64,
     /// Where everything else about it is drawn from.
     pub random: Philox,
 }
@@ -30,6 +33,7 @@ impl Draw {
         Draw {
             clip,
             mirrored: false,
+            caption_draw: 0.0,
             random: Philox::new(0, 0),
         }
     }
@@ -99,11 +103,20 @@ impl Order {
             Draw {
                 clip: clips.training[self.at(k)],
                 mirrored,
+                caption_draw: caption_draw(&random),
                 random,
             }
         };
         (first..first + count as u64).map(draw).collect()
     }
+}
+
+/// From 0 up to 1, from far along a clip's stream, where nothing else of it is drawn: so that captions
+/// change nothing else of a run.
+fn caption_draw(random: &Philox) -> f64 {
+    let mut random = random.clone();
+    random.set_position(1 << 63);
+    f64::from(random.next_u32()) * 0.5f64.powi(32)
 }
 
 /// The numbers 0 .. `len` in the order of an epoch. Epochs draw from streams counted down from the

@@ -1,11 +1,13 @@
 //! The clips to train on: cut from a folder of videos, or from the clips of a curated set.
 
+use crate::batch::Draw;
 use crate::config::Data;
 use crate::{Error, Result};
 use kinora_media::{
     CacheOptions, CachedVideo, Clip as Place, ClipCache, MotionLaw, MotionMeasure, ShardClips,
     SkippedFile, VideoFolder,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -73,12 +75,15 @@ impl Clips {
             Some(shards) => ClipCache::build_from_shards(shards, cache, &options, &progress)?,
             None => ClipCache::build(&VideoFolder::open(folder)?, cache, &options, &progress)?,
         };
-        let count = cache.videos().len();
+        let count = origins(&cache).len();
         if count <= data.held_out {
+            let of = shards
+                .as_ref()
+                .map_or("", |_| " behind the clips of the shards");
             return Err(Error::data(
                 folder,
                 format!(
-                    "expected more videos than the {} that data.held_out keeps from training, found {count}",
+                    "expected more videos{of} than the {} that data.held_out keeps from training, found {count}",
                     data.held_out
                 ),
             ));
@@ -170,12 +175,24 @@ impl Clips {
         Ok(self.cache.read(&place)?)
     }
 
+    /// What a clip's draw is told in words: one of its captions, each as often as its weight says; none
+    /// where it has none.
+    pub fn caption(&self, draw: &Draw) -> Option<&str> {
+        self.videos()[draw.clip.place.video].caption(draw.caption_draw)
+    }
+
     /// A number that changes with the videos and with what the network is told of them, for telling
     /// whether a run resumes on the same ones.
     pub fn digest(&self) -> u64 {
         let mut hash = 0xCBF2_9CE4_8422_2325_u64;
         let mut eat = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
         for video in self.videos() {
+            // Which video a clip of shards comes from decides whether it is trained on.
+            let origin = self.shards.as_ref().map(|_| video.origin.to_string_lossy());
+            origin
+                .iter()
+                .flat_map(|name| name.bytes())
+                .for_each(&mut eat);
             let name = video.source.file_name().unwrap_or_default();
             name.to_string_lossy().bytes().for_each(&mut eat);
             let differences = video.differences.iter();
@@ -191,9 +208,18 @@ impl Clips {
     }
 }
 
-/// The clips to train on, of every stride, and those kept from training; their motion is still unknown.
+/// The videos that are decoded, or of which clips are, in the order of their names.
+fn origins(cache: &ClipCache) -> BTreeSet<&Path> {
+    let videos = cache.videos().iter();
+    videos.map(|video| video.origin.as_path()).collect()
+}
+
+/// The clips to train on, of every stride, and those of the videos kept from training; their motion is
+/// still unknown.
 fn stretches(cache: &ClipCache, data: &Data) -> Result<(Vec<Clip>, Vec<Clip>)> {
-    let first_held_out = cache.videos().len() - data.held_out;
+    let origins = origins(cache).into_iter().rev();
+    // Two clips of one video show one scene: a video is kept from training with all of them.
+    let kept: BTreeSet<&Path> = origins.take(data.held_out).collect();
     let (mut training, mut held_out) = (Vec::new(), Vec::new());
     for stride in &data.strides {
         let index = cache.clips(data.frames, *stride)?;
@@ -205,7 +231,7 @@ fn stretches(cache: &ClipCache, data: &Data) -> Result<(Vec<Clip>, Vec<Clip>)> {
                 motion_bucket: 0.0,
             };
             let opens_a_shot = video.shots.iter().any(|shot| shot.start == place.start);
-            if place.video < first_held_out {
+            if !kept.contains(video.origin.as_path()) {
                 training.push(clip);
             } else if opens_a_shot && *stride == data.strides[0] {
                 held_out.push(clip);

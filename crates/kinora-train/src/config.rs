@@ -152,7 +152,7 @@ pub struct Data {
     /// Whether half the clips are shown as in a mirror.
     pub mirror: bool,
     /// How many videos, the last by name, are kept from training; samples are made from them. Of
-    /// shards, how many clips; others of the same video may be trained on.
+    /// shards, all clips of so many of the videos they were cut out of.
     pub held_out: usize,
 }
 

@@ -15,7 +15,7 @@ use kinora_curate::ledger::Ledger;
 use kinora_curate::report::Tally;
 use kinora_curate::run::run as run_slice;
 use kinora_curate::select::{filter_clips, write_report, write_shards};
-use kinora_curate::sources::{self, Slice};
+use kinora_curate::sources::{self, Slice, Stores};
 use kinora_curate::step::Asked;
 use serde_json::json;
 use told::Told;
@@ -44,7 +44,8 @@ pub fn run(args: &CurateArgs) -> anyhow::Result<Outcome> {
 fn all(args: &CurateAllArgs) -> anyhow::Result<Outcome> {
     let reporter = Reporter::new(Manner::choose(args.json));
     let config = Config::read(&args.config)?;
-    let names = sources::find(&args.videos, &args.out)?;
+    let stores = Stores::from_environment();
+    let names = sources::find(&args.videos, &args.out, &stores)?;
     let slice = args.shard.unwrap_or(Slice::WHOLE);
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: could not be made", args.out.display()))?;
@@ -61,6 +62,7 @@ fn all(args: &CurateAllArgs) -> anyhow::Result<Outcome> {
         judges,
         makers,
         ledger,
+        stores,
         decoder_threads: (cores / workers.min(names.len())).max(1),
         stop: &interrupt.stop,
     };

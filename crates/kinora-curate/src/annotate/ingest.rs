@@ -1,8 +1,9 @@
 //! What a file is and says of itself, before a frame is decoded.
 
 use super::Work;
-use crate::content::remembered_hash;
-use crate::sources::Local;
+use crate::cache::Maker;
+use crate::content::{hash, remembered_hash};
+use crate::sources::{Local, identity};
 use crate::{Error, Result};
 use kinora_media::{Packet, VideoInfo, probe_packets, probe_within};
 use std::path::Path;
@@ -32,15 +33,32 @@ impl Opened {
 }
 
 impl Work<'_> {
+    /// The hash of an object's bytes where an earlier run has fetched it as it still is: so that a run
+    /// with nothing to do fetches nothing.
+    pub(super) fn known_content(&mut self) -> Result<Option<String>> {
+        let (name, stores) = (self.name, &self.workshop.stores);
+        let state = self.costs.of("ingest", 0, || identity(name, stores))?;
+        let cache = self.workshop.ledger.cache();
+        Ok(state.and_then(|state| cache.get(&fetched(), &state)))
+    }
+
     /// Fetches the video where it lies elsewhere, and hashes its bytes.
     pub(super) fn open(&mut self) -> Result<Opened> {
-        let (name, cache) = (self.name, self.workshop.ledger.cache());
+        let (name, workshop) = (self.name, self.workshop);
+        let (ledger, cache) = (&workshop.ledger, workshop.ledger.cache());
         let place = &mut self.place;
         let opened = self.costs.of("ingest", 1, || {
-            let local = Local::open(name)?;
+            let local = Local::open(name, &workshop.stores, &ledger.fetched(), workshop.stop)?;
             *place = local.path().display().to_string();
             let about = std::fs::metadata(local.path()).map_err(Error::file(local.path()))?;
-            let content = remembered_hash(local.path(), &cache)?;
+            let content = match local.state() {
+                Some(state) => {
+                    let content = hash(local.path())?;
+                    cache.put(&fetched(), state, &content)?;
+                    content
+                }
+                None => remembered_hash(local.path(), &cache)?,
+            };
             Ok::<_, Error>((about.len(), Opened { local, content }))
         });
         let (bytes, opened) = opened?;
@@ -65,4 +83,9 @@ impl Work<'_> {
         row.codec.clone_from(&info.codec);
         Ok(Probed { info, packets })
     }
+}
+
+/// Who knows the hash of an object by what its store says of it.
+fn fetched() -> Maker {
+    Maker::new("content", "store", "1", "")
 }

@@ -377,6 +377,18 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_in_the_documents() {
+        let text = include_str!("../../../../docs/formats.md");
+        let all = serde_json::to_value(EndpointSettings::image("http://h/v1", "m")).unwrap();
+        for key in all.as_object().unwrap().keys() {
+            assert!(text.contains(&format!("`{key}`")), "{key}");
+        }
+        for key in ["max_requests", "max_tokens"] {
+            assert!(text.contains(&format!("{key} = ")), "{key}");
+        }
+    }
+
+    #[test]
     fn a_table_of_a_configuration_lies_over_the_defaults() {
         #[derive(Debug, Deserialize)]
         struct Captions {

@@ -118,6 +118,13 @@ fn the_page_is_whole_asks_for_nothing_and_holds_no_foreign_markup() {
         "kept from 0.25",
         "kept up to 0.07",
         "data:image/jpeg;base64,/9j/",
+        // Contact sheets of the kept and of the removed by each rule.
+        "<summary>Kept<span>27 clips",
+        "<summary>Taken out: motion<span>10 clips",
+        "<summary>Taken out: text<span>4 clips",
+        // Bars before and after filtering.
+        "class=\"before\"",
+        "class=\"after\"",
         "25.0 %",
     ] {
         assert!(page.contains(words), "{words} is not on the page");

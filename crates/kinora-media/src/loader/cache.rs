@@ -13,6 +13,7 @@ use super::shards::ShardClips;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
+use crate::shard::{SampleCaption, drawn};
 use crate::unfinished::{UnfinishedFile, write_whole};
 use crate::video::{ReadOptions, Reader, VideoInfo};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct CacheOptions {
 pub struct CachedVideo {
     /// The video it was decoded from; of a clip in a shard, the shard's path and the clip's name.
     pub source: PathBuf,
+    /// The video that it is or was cut out of: clips of one video have the same.
+    pub origin: PathBuf,
     /// Rate of the frames in the cache.
     pub fps: Fps,
     /// Number of frames in the cache.
@@ -56,6 +59,8 @@ pub struct CachedVideo {
     pub shots: Vec<Range<usize>>,
     /// How much moves in it, where curation has judged that.
     pub motion_score: Option<f32>,
+    /// The captions that curation has given it, with their weights.
+    pub captions: Vec<SampleCaption>,
     /// Opened for each read: of more videos than a process may hold open files, too.
     frames_path: PathBuf,
 }
@@ -75,6 +80,15 @@ struct Record {
     key: String,
     fps: (u32, u32),
     differences: Vec<f32>,
+}
+
+impl CachedVideo {
+    /// The caption at `draw`, uniform from 0 up to 1, drawn in proportion to the weights (paper, App.
+    /// E.2.2: 0.5, 0.25, 0.25); none where there is no caption.
+    #[must_use]
+    pub fn caption(&self, draw: f64) -> Option<&str> {
+        drawn(&self.captions, draw).map(|caption| caption.text.as_str())
+    }
 }
 
 impl ClipCache {
@@ -263,10 +277,12 @@ fn open_cached(
     }
     Some(CachedVideo {
         source: source.name(),
+        origin: source.origin(),
         fps: Fps::new(record.fps.0, record.fps.1)?,
         frames,
         shots: source.shots(&record.differences),
         motion_score: source.motion_score(),
+        captions: source.captions(),
         differences: record.differences,
         frames_path: frames_path.to_path_buf(),
     })

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::latents::{ClipLatents, LatentRecipe};
 use crate::motion_law::MotionLaw;
-use crate::shard::{ShardFolder, ShardSample};
+use crate::shard::{SampleCaption, ShardFolder, ShardSample};
 use crate::table::IndexRow;
 use crate::unfinished::UnfinishedFile;
 use crate::video::{Reader, probe};
@@ -178,13 +178,15 @@ impl ShardSource<'_> {
         let (row, sample) = (self.row, self.shards.read(self.row)?);
         let told = sample.description()?;
         let same = told.clip_id == row.clip_id
+            && told.source == row.source
+            && told.captions == row.captions()
             && told.fps == row.fps
             && told.motion_score == row.motion_score
             && told.motion_bucket == row.motion_bucket;
         if !same {
             return Err(Error::video(
                 &self.name(),
-                "its json and the index differ in the clip, its rate or its motion; write the shards again",
+                "its json and the index differ in the clip, its video, rate, motion or captions; write the shards again",
             ));
         }
         Ok(sample)
@@ -220,6 +222,10 @@ impl Source for ShardSource<'_> {
     fn name(&self) -> PathBuf {
         let name = format!("{}.{}", self.row.clip_id, self.row.ending);
         self.shards.path().join(&self.row.shard).join(name)
+    }
+
+    fn origin(&self) -> PathBuf {
+        PathBuf::from(&self.row.source)
     }
 
     fn identity(&self) -> Result<String> {
@@ -258,6 +264,10 @@ impl Source for ShardSource<'_> {
 
     fn motion_score(&self) -> Option<f32> {
         self.row.motion_score
+    }
+
+    fn captions(&self) -> Vec<SampleCaption> {
+        self.row.captions()
     }
 
     fn check_length(&self, frames: usize, fps: Fps) -> Result<()> {

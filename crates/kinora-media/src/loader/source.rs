@@ -4,6 +4,7 @@ use super::cuts::find_cuts;
 use super::folder::VideoFile;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
+use crate::shard::SampleCaption;
 use crate::unfinished::UnfinishedFile;
 use crate::video::VideoInfo;
 use std::ops::Range;
@@ -14,6 +15,9 @@ use std::time::UNIX_EPOCH;
 pub(super) trait Source: Sync {
     /// What messages call it.
     fn name(&self) -> PathBuf;
+
+    /// The video that it is or was cut out of.
+    fn origin(&self) -> PathBuf;
 
     /// Everything that decides what its frames are.
     fn identity(&self) -> Result<String>;
@@ -28,6 +32,9 @@ pub(super) trait Source: Sync {
 
     /// How much moves in it, where that was judged.
     fn motion_score(&self) -> Option<f32>;
+
+    /// The captions it has, with their weights.
+    fn captions(&self) -> Vec<SampleCaption>;
 
     /// Refuses a number of frames, at a rate, that is not about what it should have.
     fn check_length(&self, frames: usize, fps: Fps) -> Result<()>;
@@ -47,6 +54,10 @@ pub(super) struct OpenSource {
 
 impl Source for VideoFile {
     fn name(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    fn origin(&self) -> PathBuf {
         self.path.clone()
     }
 
@@ -82,6 +93,10 @@ impl Source for VideoFile {
 
     fn motion_score(&self) -> Option<f32> {
         None
+    }
+
+    fn captions(&self) -> Vec<SampleCaption> {
+        Vec::new()
     }
 
     fn check_length(&self, _: usize, _: Fps) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::sample::SampleCaption;
 use crate::error::{Error, Result};
-use crate::table::ClipRow;
+use crate::table::{ClipRow, IndexRow};
 use serde::{Deserialize, Serialize};
 
 /// How often each caption of a clip is drawn. The paper draws that of the image captioner half the
@@ -73,9 +73,38 @@ impl CaptionWeights {
     }
 }
 
+impl IndexRow {
+    /// Writes down the captions that may be drawn, with their weights.
+    pub(super) fn put_captions(&mut self, captions: &[SampleCaption]) {
+        for caption in captions {
+            let (text, weight) = match caption.by.as_str() {
+                "image" => (&mut self.caption_image, &mut self.weight_image),
+                "video" => (&mut self.caption_video, &mut self.weight_video),
+                _ => (&mut self.caption_merged, &mut self.weight_merged),
+            };
+            (*text, *weight) = (Some(caption.text.clone()), caption.weight);
+        }
+    }
+
+    /// The captions that may be drawn, as `KEY.json` lists them.
+    #[must_use]
+    pub fn captions(&self) -> Vec<SampleCaption> {
+        let captions = [
+            ("image", &self.caption_image, self.weight_image),
+            ("video", &self.caption_video, self.weight_video),
+            ("merged", &self.caption_merged, self.weight_merged),
+        ];
+        let there = captions.into_iter().filter_map(|(by, text, weight)| {
+            let (by, text) = (by.to_owned(), text.clone()?);
+            Some(SampleCaption { by, text, weight })
+        });
+        there.collect()
+    }
+}
+
 /// The caption at `draw`, uniform from 0 up to 1, of captions drawn in proportion to their weights:
 /// p(k) = weight_k / Σ weight.
-pub(super) fn drawn(captions: &[SampleCaption], draw: f64) -> Option<&SampleCaption> {
+pub(crate) fn drawn(captions: &[SampleCaption], draw: f64) -> Option<&SampleCaption> {
     let total: f64 = captions.iter().map(|caption| caption.weight).sum();
     let mut left = draw * total;
     for caption in captions {

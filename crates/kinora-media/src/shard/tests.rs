@@ -104,6 +104,9 @@ fn clips_come_back_in_order_and_by_the_index() {
             (72, Some(80))
         );
         assert_eq!((place.frames, place.duration_s), (48, 2.0));
+        assert_eq!(place.source, description.source);
+        // All captions travel with their weights, in the index as in the shard.
+        assert_eq!(place.captions(), description.captions);
         assert_eq!(sample.caption().unwrap(), place.caption.as_deref());
         assert_eq!(
             sample.caption().unwrap(),

@@ -3,7 +3,7 @@
 use super::INDEX;
 use super::captions::{CaptionWeights, caption_draw, drawn};
 use super::member::{self, END, NAME_MAX, SIZE_MAX, Summed, taken};
-use super::sample::SampleDescription;
+use super::sample::{SampleCaption, SampleDescription};
 use crate::error::{Error, Result};
 use crate::image::ending_of;
 use crate::latents::LatentRecipe;
@@ -259,6 +259,7 @@ impl OpenShard {
 struct Members<'a> {
     key: &'a str,
     description: Vec<u8>,
+    captions: Vec<SampleCaption>,
     caption: Option<String>,
     ending: String,
     media: File,
@@ -288,6 +289,7 @@ impl<'a> Members<'a> {
         Ok(Members {
             key: &clip.row.clip_id,
             description: serde_json::to_vec(&description).expect("numbers and words become JSON"),
+            captions: description.captions,
             caption,
             ending,
             media,
@@ -328,8 +330,9 @@ impl<'a> Members<'a> {
     }
 
     fn index_row(&self, clip: &ClipRow) -> IndexRow {
-        IndexRow {
+        let mut row = IndexRow {
             clip_id: clip.clip_id.clone(),
+            source: clip.source.clone(),
             ending: self.ending.clone(),
             frames: clip.frames(),
             duration_s: clip.duration_s(),
@@ -344,7 +347,9 @@ impl<'a> Members<'a> {
             caption: self.caption.clone(),
             latents: self.latents.map(|(ending, _)| ending.to_owned()),
             ..IndexRow::default()
-        }
+        };
+        row.put_captions(&self.captions);
+        row
     }
 }
 

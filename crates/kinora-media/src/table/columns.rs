@@ -330,12 +330,20 @@ impl TableRow for IndexRow {
 
     fn columns() -> Vec<Box<dyn Column<Self>>> {
         columns![IndexRow:
-            shard, clip_id, offset, size, crc32, ending, frames, duration_s, fps, width, height,
-            motion_score, motion_bucket, text_area, clip_similarity, aesthetic, caption, latents,
+            shard, clip_id, source, offset, size, crc32, ending, frames, duration_s, fps, width,
+            height, motion_score, motion_bucket, text_area, clip_similarity, aesthetic, caption,
+            caption_image, caption_video, caption_merged, weight_image, weight_video, weight_merged,
+            latents,
         ]
     }
 
     fn long_bytes(&self) -> usize {
-        self.caption.as_ref().map_or(0, String::len)
+        let captions = [
+            &self.caption,
+            &self.caption_image,
+            &self.caption_video,
+            &self.caption_merged,
+        ];
+        captions.into_iter().flatten().map(String::len).sum()
     }
 }

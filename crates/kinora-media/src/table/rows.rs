@@ -183,6 +183,8 @@ pub struct IndexRow {
     pub shard: String,
     /// The clip, and the key of its members.
     pub clip_id: String,
+    /// The video it was cut out of, as it was named.
+    pub source: String,
     /// Where the header of its first member begins, bytes from the beginning of the shard.
     pub offset: u64,
     /// Bytes of all its members with their headers and padding.
@@ -213,6 +215,19 @@ pub struct IndexRow {
     pub aesthetic: Option<f32>,
     /// The text of its member `txt`.
     pub caption: Option<String>,
+    /// As in [`ClipRow`].
+    pub caption_image: Option<String>,
+    /// As in [`ClipRow`].
+    pub caption_video: Option<String>,
+    /// As in [`ClipRow`].
+    pub caption_merged: Option<String>,
+    /// How often the caption of the middle frame is drawn, in proportion to the others; 0 where there
+    /// is none.
+    pub weight_image: f64,
+    /// The same of the caption of the clip.
+    pub weight_video: f64,
+    /// The same of the merged caption.
+    pub weight_merged: f64,
     /// Ending of the member that holds latents, where there is one.
     pub latents: Option<String>,
 }

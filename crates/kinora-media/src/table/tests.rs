@@ -1,3 +1,4 @@
+use super::columns::TableRow;
 use super::*;
 use crate::error::Result;
 use std::path::{Path, PathBuf};
@@ -125,11 +126,31 @@ fn the_other_tables_come_back_as_they_were() {
         size: 4096,
         crc32: u32::MAX,
         motion_bucket: Some(3),
+        source: "b.mp4".to_owned(),
+        caption_video: Some("a fox".to_owned()),
+        weight_video: 0.25,
         latents: Some("latents.npy".to_owned()),
         ..IndexRow::default()
     }];
     write_table(&path, &index).unwrap();
     assert_eq!(read_table::<IndexRow>(&path).unwrap(), index);
+}
+
+#[test]
+fn every_column_is_in_the_documents() {
+    fn undocumented<R: TableRow>() -> Vec<&'static str> {
+        let text = include_str!("../../../../docs/formats.md");
+        let columns = R::columns();
+        let names = columns.iter().map(|column| column.name());
+        names
+            .filter(|name| !text.contains(&format!("`{name}`")))
+            .collect()
+    }
+    assert_eq!(undocumented::<ClipRow>(), [""; 0]);
+    assert_eq!(undocumented::<CutRow>(), [""; 0]);
+    assert_eq!(undocumented::<SourceRow>(), [""; 0]);
+    assert_eq!(undocumented::<DropRow>(), [""; 0]);
+    assert_eq!(undocumented::<IndexRow>(), [""; 0]);
 }
 
 #[test]

@@ -55,6 +55,8 @@ struct Watch {
 #[derive(Debug, Default)]
 struct WatchState {
     deadline: Option<Instant>,
+    /// When the watchdog looks up by itself; none where it waits to be told.
+    looks_up: Option<Instant>,
     expired: bool,
     closed: bool,
 }
@@ -69,10 +71,23 @@ impl Watch {
         self.changed.notify_all();
     }
 
+    /// Sets a deadline, or takes it away. The watchdog is only woken where it would sleep through it: a
+    /// deadline comes and goes with every frame, and waking costs more than reading a small one.
+    fn set_deadline(&self, deadline: Option<Instant>) {
+        let mut state = self.lock();
+        state.deadline = deadline;
+        if let Some(deadline) = deadline
+            && state.looks_up.is_none_or(|time| time > deadline)
+        {
+            self.changed.notify_all();
+        }
+    }
+
     /// Sleeps until told to stop; ends the group when a deadline passes first.
     fn guard(&self, group: Pid) {
         let mut state = self.lock();
         while !state.closed {
+            state.looks_up = state.deadline;
             state = match state.deadline {
                 None => self
                     .changed
@@ -161,9 +176,9 @@ impl Process {
     pub fn within_limit<T>(&mut self, wait: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let deadline = start + self.limit.saturating_sub(self.waited);
-        self.watch.change(|state| state.deadline = Some(deadline));
+        self.watch.set_deadline(Some(deadline));
         let value = wait();
-        self.watch.change(|state| state.deadline = None);
+        self.watch.set_deadline(None);
         self.waited += start.elapsed();
         value
     }
@@ -417,6 +432,18 @@ mod tests {
         shell(script, Duration::from_secs(60)).finish().unwrap();
         let used = children_cpu_secs() - before;
         assert!(used > 0.0 || !cfg!(target_os = "linux"), "{used}");
+    }
+
+    #[test]
+    fn a_deadline_that_came_after_the_first_is_kept_too() {
+        let mut process = shell("sleep 60", Duration::from_millis(300));
+        // The watchdog sleeps until the first deadline, and is not woken for those that follow.
+        for _ in 0..20 {
+            process.within_limit(|| std::thread::sleep(Duration::from_millis(1)));
+        }
+        std::thread::sleep(Duration::from_millis(400));
+        let failure = process.finish().unwrap_err();
+        assert!(matches!(failure, Error::TimedOut { .. }), "{failure}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 use super::*;
+use crate::batch::Order;
 use crate::testing::{data, render_videos};
 use kinora_media::{
     CaptionWeights, ClipRow, FootageOptions, Fps, ShardClip, ShardOptions, ShardWriter,
     render_footage,
 };
+use kinora_tensor::random::Philox;
 
 /// So many small videos.
 const VIDEOS: usize = 6;
@@ -13,8 +15,13 @@ fn read(folder: &Path, name: &str) -> Result<Clips> {
     Clips::read(&folder.join(name), &cache, &data(), &mut |_, _| {})
 }
 
-/// The videos as the clips of shards, scored in falling order.
+/// The videos as the clips of shards, scored in falling order, each of a video of its own.
 fn shards(folder: &Path, law: &MotionLaw) {
+    shards_of(folder, law, |number| format!("{number:02}.mp4"));
+}
+
+/// Likewise, cut out of the videos that `source` names.
+fn shards_of(folder: &Path, law: &MotionLaw, source: impl Fn(usize) -> String) {
     let paths = render_videos(folder, VIDEOS);
     let (options, weights) = (ShardOptions::default(), CaptionWeights::default());
     let mut writer =
@@ -24,6 +31,10 @@ fn shards(folder: &Path, law: &MotionLaw) {
         let score = (paths.len() - number) as f32;
         let row = ClipRow {
             clip_id: format!("clip{number:02}"),
+            source: source(number),
+            caption_image: Some(format!("image {number}")),
+            caption_video: Some(format!("video {number}")),
+            caption_merged: Some(format!("merged {number}")),
             end_frame: info.frames.expect("counted"),
             end_s: info.duration_secs.expect("told"),
             fps: 8.0,
@@ -100,6 +111,89 @@ fn clips_of_shards_are_told_with_the_bucket_and_the_rate_of_the_curated_set() ->
     std::fs::remove_dir_all(folder.path().join("videos")).expect("removed");
     shards(folder.path(), &other);
     assert_ne!(read(folder.path(), "shards")?.digest(), digest);
+    Ok(())
+}
+
+#[test]
+fn no_clip_of_a_video_that_is_kept_from_training_is_trained_on() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let law = MotionLaw::from_scores(MotionMeasure::Flow, (1..=20).map(|k| k as f32))?;
+    // In the order of the ids the clips of both videos alternate; the last by name is kept.
+    let source = |number: usize| ["b.mp4", "a.mp4"][number % 2].to_owned();
+    shards_of(folder.path(), &law, source);
+    let clips = read(folder.path(), "shards")?;
+    let of = |clips: &[Clip], rest: usize| {
+        !clips.is_empty() && clips.iter().all(|clip| clip.place.video % 2 == rest)
+    };
+    assert!(of(&clips.training, 1) && of(&clips.held_out, 0));
+    // Every clip of the kept video is there to be looked at, from its beginning.
+    assert_eq!(clips.held_out.len(), VIDEOS / 2);
+    assert_eq!(clips.trained_videos(), VIDEOS / 2);
+    // Another choice of videos is other data, though every clip is told the same.
+    let digest = clips.digest();
+    std::fs::remove_dir_all(folder.path().join("videos")).expect("removed");
+    shards_of(folder.path(), &law, |number| {
+        ["a.mp4", "b.mp4"][number % 2].to_owned()
+    });
+    assert_ne!(read(folder.path(), "shards")?.digest(), digest);
+    // Videos are counted and not clips.
+    std::fs::remove_dir_all(folder.path().join("videos")).expect("removed");
+    shards_of(folder.path(), &law, |_| "a.mp4".to_owned());
+    let refusal = read(folder.path(), "shards")
+        .expect_err("one video")
+        .to_string();
+    assert!(
+        refusal.contains("more videos behind the clips"),
+        "{refusal}"
+    );
+    assert!(refusal.contains("found 1"), "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn captions_are_told_as_often_as_their_weights_say_and_the_same_after_a_resume() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let law = MotionLaw::from_scores(MotionMeasure::Flow, (1..=20).map(|k| k as f32))?;
+    shards(folder.path(), &law);
+    let clips = read(folder.path(), "shards")?;
+    let order = || Order::new(7, clips.training.len());
+    const DRAWS: usize = 20_000;
+    let draws = order().draws(&clips, true, 0, DRAWS);
+    let told: Vec<&str> = draws
+        .iter()
+        .map(|draw| clips.caption(draw).expect("a caption"))
+        .collect();
+    // Each is told of itself.
+    for (draw, words) in draws.iter().zip(&told) {
+        assert!(words.ends_with(&format!(" {}", draw.clip.place.video)));
+    }
+    // Three standard deviations of a share p of n draws are 3 √(p (1 − p) / n).
+    for (by, p) in [("image", 0.5), ("video", 0.25), ("merged", 0.25)] {
+        let found = told.iter().filter(|words| words.starts_with(by)).count();
+        let share = found as f64 / DRAWS as f64;
+        let most = 3.0 * (p * (1.0 - p) / DRAWS as f64).sqrt();
+        assert!((share - p).abs() < most, "{by}: {share}");
+    }
+    // A clip is told another caption in another epoch, and the same where a run goes on in the middle.
+    let first = clips.training.len();
+    let later = order().draws(&clips, true, first as u64 + 3, 40);
+    let again: Vec<&str> = later
+        .iter()
+        .filter_map(|draw| clips.caption(draw))
+        .collect();
+    assert_eq!(again, told[first + 3..][..40]);
+    let mut of_one: Vec<&str> = told[..40 * first].to_vec();
+    of_one.retain(|words| words.ends_with(" 0"));
+    of_one.sort_unstable();
+    of_one.dedup();
+    assert_eq!(of_one.len(), 3);
+    // Neither the mirror nor the noise of a clip depends on it.
+    let mut random = Philox::new(7, 3);
+    let mirrored = random.next_f32() < 0.5;
+    assert_eq!(
+        (draws[3].mirrored, draws[3].random.position()),
+        (mirrored, 1)
+    );
     Ok(())
 }
 

@@ -257,6 +257,7 @@ fn mistakes_are_told_with_what_to_do() {
             vec!["curate", "merge", "videos"],
             "is no folder of a curation",
         ),
+        #[cfg(not(feature = "cloud"))]
         (
             vec![
                 "curate",

@@ -183,6 +183,27 @@ fn a_clip_that_is_not_what_the_index_says_is_left_out() {
 }
 
 #[test]
+fn clips_know_their_video_and_their_captions() {
+    let shards = Shards::with_law(&[None, None, None], None, |row| {
+        let odd = row.clip_id == "c1";
+        row.source = if odd { "b.mp4" } else { "a.mp4" }.to_owned();
+        row.caption_image = odd.then(|| "a fox".to_owned());
+        row.caption_merged = odd.then(|| "a fox in snow".to_owned());
+    });
+    let cache = shards.build().unwrap();
+    let origins = cache
+        .videos()
+        .iter()
+        .map(|video| video.origin.to_str().unwrap());
+    assert_eq!(origins.collect::<Vec<_>>(), ["a.mp4", "b.mp4", "a.mp4"]);
+    let told = |draw| cache.videos()[1].caption(draw).unwrap();
+    // Weights of 0.5 and 0.25, with none between: two thirds and a third.
+    assert_eq!([told(0.0), told(0.66)], ["a fox"; 2]);
+    assert_eq!([told(0.67), told(0.99)], ["a fox in snow"; 2]);
+    assert_eq!(cache.videos()[0].caption(0.5), None);
+}
+
+#[test]
 fn scores_and_their_law_belong_together() {
     // Without any score there is no law to ask for.
     let shards = Shards::of(&[None, None]);
