@@ -1,7 +1,7 @@
 //! A folder with small videos to train on, and the smallest autoencoder.
 
 use kinora_media::{FootageOptions, Fps, render_footage};
-use kinora_train::{Config, Error, Event, Outcome, run};
+use kinora_train::{Compute, Config, Error, Event, Outcome, Places, run};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,20 +47,30 @@ impl Place {
         name: &str,
         last: Option<u64>,
     ) -> Result<Outcome, Error> {
+        self.train_on(Compute::PROCESSOR, config, name, last)
+    }
+
+    /// Likewise, wherever it is to compute.
+    pub fn train_on(
+        &self,
+        compute: Compute,
+        config: &Config,
+        name: &str,
+        last: Option<u64>,
+    ) -> Result<Outcome, Error> {
         let stop = AtomicBool::new(false);
-        let videos = self.folder.path().join("videos");
-        run(
-            config,
-            &videos,
-            &self.run_folder(name),
-            &stop,
-            &mut |event| {
-                if let Event::Step { step, .. } = event
-                    && Some(step) == last
-                {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            },
-        )
+        let (data, own) = (self.folder.path().join("videos"), self.run_folder(name));
+        let places = Places {
+            data: &data,
+            run: &own,
+            compute,
+        };
+        run(config, &places, &stop, &mut |event| {
+            if let Event::Step { step, .. } = event
+                && Some(step) == last
+            {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
     }
 }
