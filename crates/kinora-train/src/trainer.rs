@@ -132,6 +132,9 @@ pub fn run(
     progress: &mut Progress<'_>,
 ) -> Result<Outcome> {
     let &Places { data, run, compute } = places;
+    // A device that cannot be used is told before anything is read.
+    compute.exact(&Tensor::zeros([1]))?;
+
     // The videos first: what follows depends on how many clips they hold.
     std::fs::create_dir_all(run).map_err(Error::io("create", run))?;
     let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {

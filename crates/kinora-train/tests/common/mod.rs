@@ -111,6 +111,22 @@ impl Place {
         name: &str,
         last: Option<u64>,
     ) -> Result<Outcome, Error> {
+        self.train_watched(
+            compute,
+            config,
+            name,
+            &mut |event| matches!(event, Event::Step { step, .. } if Some(*step) == last),
+        )
+    }
+
+    /// Likewise, stopping when `ends` says so of what is told.
+    pub fn train_watched(
+        &self,
+        compute: Compute,
+        config: &Config,
+        name: &str,
+        ends: &mut (dyn FnMut(&Event<'_>) -> bool + Send),
+    ) -> Result<Outcome, Error> {
         let stop = AtomicBool::new(false);
         let (data, own) = (self.folder.path().join("videos"), self.run_folder(name));
         let places = Places {
@@ -119,9 +135,7 @@ impl Place {
             compute,
         };
         run(config, &places, &stop, &mut |event| {
-            if let Event::Step { step, .. } = event
-                && Some(step) == last
-            {
+            if ends(&event) {
                 stop.store(true, Ordering::Relaxed);
             }
         })
