@@ -1,7 +1,7 @@
 //! The loss of one batch of clips, each under one noise level.
 
 use crate::{Error, Result, v_scaling};
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{DType, Tensor, ops};
 
 /// What the network is shown and what it should answer.
 #[derive(Clone, Debug)]
@@ -57,7 +57,8 @@ impl Noised {
 /// The mean squared error of v over a batch, `[1]`.
 ///
 /// Equal to the mean of λ(σ) · (D − clean)², since λ · c_out² = 1 (see `v_weighting`). `network`
-/// gets the scaled input and the noise labels; whatever else conditions it, its closure adds.
+/// gets the scaled input and the noise labels; whatever else conditions it, its closure adds. The error
+/// is taken in f32 where the answer lies, whatever type it is in.
 ///
 /// # Shapes
 /// `clean` and `noise` are [b, ..], `sigmas` has b entries; the network returns the clips' shape.
@@ -72,7 +73,12 @@ pub fn denoising_loss<E: From<Error>>(
 ) -> std::result::Result<Tensor, E> {
     let noised = Noised::new(clean, noise, sigmas)?;
     let output = network(&noised.input, &noised.c_noise)?;
-    Ok(ops::mse(&output, &noised.target).map_err(Error::from)?)
+    Ok(error_of(&output, &noised.target)?)
+}
+
+fn error_of(output: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let output = ops::convert(output, DType::F32)?;
+    Ok(ops::mse(&output, &target.to_device(output.device())?)?)
 }
 
 /// Each clip times its own factor of σ.

@@ -30,6 +30,7 @@ mod param;
 
 pub mod machine;
 pub mod ops;
+pub mod optim;
 pub mod random;
 pub mod selfcheck;
 pub mod testing;

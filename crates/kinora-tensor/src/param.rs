@@ -1,7 +1,7 @@
 //! A named place in a network that holds an array, and can be given another.
 
 use crate::{DType, Result, Tensor};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// A weight of a network. Cloning shares the place: a layer, an optimiser and a checkpoint writer
 /// all hold the same one.
@@ -74,6 +74,16 @@ impl Param {
             fresh
         };
         Ok(())
+    }
+
+    /// Holds the place for writing, so that nobody reads it meanwhile.
+    pub(crate) fn hold(&self) -> RwLockWriteGuard<'_, Tensor> {
+        self.value.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same number for handles of the same place.
+    pub(crate) fn place(&self) -> usize {
+        Arc::as_ptr(&self.value) as usize
     }
 
     /// Whether two handles are the same place.

@@ -150,6 +150,15 @@ impl Tensor {
         Self::recorded_sharing(Arc::new(values.into()), shape.into(), inputs, derivative)
     }
 
+    /// The values of `made` as the result of an operation on `input`.
+    pub(crate) fn recorded_as<D>(made: &Tensor, input: &Tensor, derivative: D) -> Self
+    where
+        D: Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
+    {
+        let (values, shape) = (made.node.values.clone(), made.node.shape.clone());
+        Self::recorded_sharing(values, shape, &[input], derivative)
+    }
+
     fn recorded_sharing<D>(
         values: Arc<Values>,
         shape: Shape,
@@ -396,6 +405,26 @@ impl Tensor {
             Values::F32(Buffer::Owned(values)) => Some(values),
             _ => None,
         }
+    }
+
+    /// Makes the values its own, copying them where something else shares them: what writes into a
+    /// card's memory must not be seen by others.
+    ///
+    /// # Errors
+    /// When a card has no memory left.
+    pub(crate) fn make_array_unshared(&mut self) -> Result<()> {
+        let alone = Arc::get_mut(&mut self.node)
+            .is_some_and(|node| Arc::get_mut(&mut node.values).is_some());
+        if !alone {
+            let array = self.array()?;
+            let copy = cuda::cast(array, array.dtype())?;
+            let copy = Self::from_values(copy, self.shape())?;
+            *self = match self.is_tracked() {
+                true => copy.tracked(),
+                false => copy,
+            };
+        }
+        Ok(())
     }
 
     /// Frees the buffers that dropped arrays left for reuse.

@@ -1,7 +1,7 @@
 //! `cargo run --release -p kinora-train --example train -- CONFIG.toml DATA RUN`: a run with plain
 //! lines for progress, the smallest program around the library.
 
-use kinora_train::{Config, Event};
+use kinora_train::{Compute, Config, Event, Places};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -14,8 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stop = AtomicBool::new(false);
     let outcome = kinora_train::run(
         &config,
-        Path::new(data),
-        Path::new(run),
+        &Places {
+            data: Path::new(data),
+            run: Path::new(run),
+            compute: Compute::PROCESSOR,
+        },
         &stop,
         &mut |event| {
             if !matches!(event, Event::Step { .. }) {

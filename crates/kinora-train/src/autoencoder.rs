@@ -2,10 +2,11 @@
 
 use crate::batch::{self, Draw};
 use crate::clips::Clips;
-use crate::config;
+use crate::compute::Compute;
+use crate::config::{self, Config};
 use crate::{Error, Result};
 use kinora_model::params::{Params, Source};
-use kinora_model::vae::{Vae, VaeConfig, VaeKind};
+use kinora_model::vae::{Moments, Vae, VaeConfig, VaeKind};
 use kinora_model::weights::{Opening, open_vae, save_vae};
 use kinora_tensor::{DType, Tensor, no_grad, ops};
 use std::path::Path;
@@ -21,6 +22,7 @@ const MEASURED_FRAMES: usize = 64;
 #[derive(Debug)]
 pub struct AutoencoderTask {
     config: config::Autoencoder,
+    compute: Compute,
     vae: Vae,
     /// The parameters of `vae`.
     pub params: Params,
@@ -31,11 +33,11 @@ impl AutoencoderTask {
     ///
     /// # Errors
     /// When the sizes contradict each other.
-    pub fn fresh(config: &config::Autoencoder, seed: u64, recompute: bool) -> Result<Self> {
-        let sizes = sizes(config);
-        let task = Self::build(config, &sizes, &Source::fresh(seed), recompute)?;
+    pub fn fresh(model: &config::Autoencoder, config: &Config, compute: Compute) -> Result<Self> {
+        let (sizes, source) = (sizes(model), Source::fresh(config.seed));
+        let task = Self::build(model, &sizes, &source, config.run.recompute, compute)?;
         if let Some(bias) = task.params.get("quant_conv.bias") {
-            bias.update(|values| values[config.latent_channels..].fill(FIRST_LOGVAR))?;
+            bias.update(|values| values[model.latent_channels..].fill(FIRST_LOGVAR))?;
         }
         Ok(task)
     }
@@ -44,20 +46,26 @@ impl AutoencoderTask {
     ///
     /// # Errors
     /// When the folder holds no autoencoder, or one of other sizes.
-    pub fn open(config: &config::Autoencoder, model: &Path, recompute: bool) -> Result<Self> {
-        let part = open_vae(model, &Opening::default())?;
+    pub fn open(
+        model: &config::Autoencoder,
+        path: &Path,
+        config: &Config,
+        compute: Compute,
+    ) -> Result<Self> {
+        let part = open_vae(path, &Opening::default())?;
         let expected = VaeConfig {
             scaling_factor: part.config.scaling_factor,
             sample_size: part.config.sample_size,
-            ..sizes(config)
+            ..sizes(model)
         };
         if part.config != expected {
             return Err(Error::checkpoint(
-                model,
+                path,
                 "expected an autoencoder of the sizes in [model], found another; compare with vae/config.json there and make them say the same",
             ));
         }
-        Self::build(config, &part.config, &part.source(), recompute)
+        let recompute = config.run.recompute;
+        Self::build(model, &part.config, &part.source(), recompute, compute)
     }
 
     fn build(
@@ -65,11 +73,13 @@ impl AutoencoderTask {
         sizes: &VaeConfig,
         source: &Source,
         recompute: bool,
+        compute: Compute,
     ) -> Result<Self> {
         let vae = Vae::new(source, sizes)?;
         source.check_unused()?;
         Ok(AutoencoderTask {
             config: config.clone(),
+            compute,
             vae: if recompute { vae.recomputing() } else { vae },
             params: source.params(),
         })
@@ -85,15 +95,24 @@ impl AutoencoderTask {
         let &[b, t, h, w, c] = frames.dims() else {
             unreachable!("batches of clips have five axes")
         };
-        let moments = self.vae.encode(&frames.reshape([b * t, h, w, c])?)?;
+        let compute = self.compute;
+        let pictures = compute.input(&frames.reshape([b * t, h, w, c])?)?;
+        let moments = self.vae.encode(&pictures)?;
+        // The latents' law and both distances are f32 whatever the networks compute in.
+        let moments = Moments {
+            mean: compute.widened(&moments.mean)?,
+            logvar: compute.widened(&moments.logvar)?,
+        };
         let &[_, rows, columns, z] = moments.mean.dims() else {
             unreachable!("latents of pictures have four axes")
         };
         let noise = batch::normal(draws, &[t, rows, columns, z])?;
-        let latents = moments.sample(&noise.reshape(moments.mean.shape())?)?;
+        let noise = compute.exact(&noise.reshape(moments.mean.shape())?)?;
+        let latents = compute.narrowed(&moments.sample(&noise)?)?;
         let decoded = self
             .vae
             .decode(&latents.reshape([b, t, rows, columns, z])?)?;
+        let (decoded, frames) = (compute.widened(&decoded)?, compute.exact(&frames)?);
         let l1 = ops::scale(&ops::l1(&decoded, &frames)?, self.config.l1_weight)?;
         let l2 = ops::scale(&ops::mse(&decoded, &frames)?, self.config.l2_weight)?;
         let kl = ops::scale(&moments.divergence()?, self.config.kl_weight)?;
@@ -113,10 +132,11 @@ impl AutoencoderTask {
             for draw in batch::shown(clips, count) {
                 let frames = batch::frames(clips, &[draw], clips.frames)?;
                 let frames = frames.reshape(&frames.dims()[1..])?;
-                let latents = self.vae.encode(&frames)?.mean;
+                let latents = self.vae.encode(&self.compute.input(&frames)?)?.mean;
                 let clip = [&[1], latents.dims()].concat();
                 let decoded = self.vae.decode(&latents.reshape(clip)?)?;
-                pairs.push((frames.clone(), decoded.reshape(frames.shape())?));
+                let decoded = Compute::back(&decoded)?.reshape(frames.shape())?;
+                pairs.push((frames, decoded));
             }
             Ok(pairs)
         })
@@ -147,7 +167,9 @@ impl AutoencoderTask {
             let draw = Draw::plain(*clip);
             let frame = batch::frames(clips, &[draw], 1)?;
             let frame = frame.reshape(&frame.dims()[1..])?;
-            for value in no_grad(|| self.vae.encode(&frame))?.mean.to_vec() {
+            let frame = self.compute.input(&frame)?;
+            let mean = no_grad(|| self.vae.encode(&frame))?.mean;
+            for value in Compute::back(&mean)?.to_vec() {
                 sum += f64::from(value);
                 squares += f64::from(value) * f64::from(value);
                 count += 1.0;

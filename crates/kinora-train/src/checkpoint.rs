@@ -7,17 +7,18 @@
 
 pub(crate) mod difference;
 mod standing;
+mod training;
 
 use crate::clips::Clips;
+use crate::compute::{self, Compute};
 use crate::config::Config;
 use crate::ema::Average;
 use crate::optim::Optimiser;
 use crate::task::Task;
 use crate::trainable::{Weight, set_trainable};
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use kinora_tensor::{DType, Device, Param};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 pub use standing::{Standing, model_inside, standing};
@@ -89,7 +90,7 @@ pub struct Started {
 ///
 /// # Errors
 /// When what is found does not fit the configuration or the videos, saying in what.
-pub fn start(config: &Config, run: &Path, clips: &Clips) -> Result<Started> {
+pub fn start(config: &Config, run: &Path, clips: &Clips, compute: Compute) -> Result<Started> {
     remove_unfinished(run)?;
     let origin = match (last(run)?, &config.start) {
         (Some(own), _) => Origin::Resumed(own),
@@ -114,25 +115,25 @@ pub fn start(config: &Config, run: &Path, clips: &Clips) -> Result<Started> {
                 ));
             }
             state = before;
-            Task::open(config, &path.join("model"))?
+            Task::open(config, &path.join("model"), compute)?
         }
         Origin::Continued(path) => {
             state.optimiser_steps = read_state(path)?.optimiser_steps;
-            Task::open(config, &path.join("model"))?
+            Task::open(config, &path.join("model"), compute)?
         }
-        Origin::Initialised(model) => Task::open(config, model)?,
-        Origin::Scratch => Task::fresh(config, run)?,
+        Origin::Initialised(model) => Task::open(config, model, compute)?,
+        Origin::Scratch => Task::fresh(config, run, compute)?,
     };
     let weights = task.weights();
     let patterns = &config.optimiser.trainable;
     let trained = set_trainable(&run.join("config.toml"), &weights, patterns)?;
     let mut optimiser = Optimiser::new(&config.optimiser, &weights);
     // The model folder of a checkpoint holds the averages; the weights themselves follow after.
-    let average = Average::new(&weights);
+    let average = Average::new(&weights)?;
     if let Origin::Resumed(path) | Origin::Continued(path) = &origin {
-        restore(path, &weights, &mut optimiser)?;
+        training::restore(path, &weights, &mut optimiser)?;
     }
-    Ok(Started {
+    let mut started = Started {
         origin,
         task,
         weights,
@@ -140,7 +141,38 @@ pub fn start(config: &Config, run: &Path, clips: &Clips) -> Result<Started> {
         optimiser,
         average,
         state,
-    })
+    };
+    started.move_to(compute.device())?;
+    Ok(started)
+}
+
+impl Started {
+    /// Brings everything that was made on the processor to where the run computes.
+    fn move_to(&mut self, device: Device) -> Result<()> {
+        if device == Device::Cpu {
+            return Ok(());
+        }
+        for param in self.task.all_params() {
+            param.set(param.get().to_dtype(DType::F32)?.to_device(device)?);
+        }
+        self.optimiser.move_to(device)?;
+        self.average.follow_weights()
+    }
+
+    /// What stands in the memory of the device through the whole run.
+    pub fn standing(&self, config: &Config) -> compute::Standing {
+        const F32: usize = size_of::<f32>();
+        let values = |param: &Param| param.get().elements();
+        let all: usize = self.task.all_params().map(values).sum();
+        // Those of the batch at hand, and the sum of those before it.
+        let sets = if config.run.accumulate > 1 { 2 } else { 1 };
+        compute::Standing {
+            weights_bytes: F32 * all,
+            moments_bytes: 2 * F32 * self.trained,
+            averages_bytes: F32 * self.trained,
+            gradients_bytes: sets * F32 * self.trained,
+        }
+    }
 }
 
 /// Writes a checkpoint and returns its folder.
@@ -158,7 +190,7 @@ pub fn write(run: &Path, config: &Config, clips: &Clips, started: &Started) -> R
     started
         .average
         .in_place(|| started.task.publish(&model, clips))?;
-    write_training(&beside.join("training.safetensors"), started)?;
+    training::write(&beside.join("training.safetensors"), started)?;
     write_text(&beside.join("config.toml"), &config.to_toml())?;
     let state = serde_json::to_string_pretty(&started.state).expect("numbers have a JSON form");
     write_text(&beside.join("state.json"), &(state + "\n"))?;
@@ -286,106 +318,4 @@ pub(crate) fn replace_text(path: &Path, text: &str) -> Result<()> {
 
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(Error::io("write", path))
-}
-
-/// A list of f32 values on its way into a file, made into bytes when its turn comes.
-struct Values<'a> {
-    values: Cow<'a, [f32]>,
-    dims: [usize; 1],
-}
-
-impl<'a> Values<'a> {
-    fn new(values: impl Into<Cow<'a, [f32]>>) -> Self {
-        let values = values.into();
-        Values {
-            dims: [values.len()],
-            values,
-        }
-    }
-}
-
-impl View for Values<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.dims
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.values.len()
-    }
-}
-
-/// The trained weights and what the optimiser keeps of them, in memory's order of axes.
-fn write_training(path: &Path, started: &Started) -> Result<()> {
-    let mut entries = Vec::new();
-    for (weight, moments) in started.weights.iter().zip(&started.optimiser.moments) {
-        let Some(moments) = moments else { continue };
-        let name = &weight.name;
-        entries.push((
-            format!("weight/{name}"),
-            Values::new(weight.param.get().to_vec()),
-        ));
-        entries.push((format!("m/{name}"), Values::new(moments.m.as_slice())));
-        entries.push((format!("v/{name}"), Values::new(moments.v.as_slice())));
-    }
-    safetensors::serialize_to_file(entries, None, path)
-        .map_err(|error| Error::checkpoint(path, format!("could not be written: {error}")))
-}
-
-/// Puts the weights and the optimiser's state of a checkpoint in place.
-fn restore(checkpoint: &Path, weights: &[Weight], optimiser: &mut Optimiser) -> Result<()> {
-    let path = checkpoint.join("training.safetensors");
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-        Error::checkpoint(
-            &path,
-            format!(
-                "cannot be read ({error}); remove this checkpoint to go on from the one before it"
-            ),
-        )
-    })?;
-    let load = |kind: &str, name: &str, into: &mut [f32]| -> Result<()> {
-        let key = format!("{kind}/{name}");
-        let refuse = |found: String| {
-            Error::checkpoint(
-                &path,
-                format!(
-                    "`{key}`: expected {} f32 values, found {found}; optimiser.trainable and [model] must be those of the run it came from",
-                    into.len()
-                ),
-            )
-        };
-        let view = file
-            .tensor(&key)
-            .map_err(|_| refuse("nothing".to_owned()))?;
-        if view.dtype() != Dtype::F32 || view.data().len() != 4 * into.len() {
-            return Err(refuse(format!("{:?} {:?}", view.dtype(), view.shape())));
-        }
-        let values = view.data().as_chunks::<4>().0.iter();
-        into.iter_mut()
-            .zip(values)
-            .for_each(|(into, bytes)| *into = f32::from_le_bytes(*bytes));
-        Ok(())
-    };
-    for (weight, moments) in weights.iter().zip(&mut optimiser.moments) {
-        let Some(moments) = moments else { continue };
-        load("m", &weight.name, &mut moments.m)?;
-        load("v", &weight.name, &mut moments.v)?;
-        let mut loaded = Ok(());
-        weight
-            .param
-            .update(|values| loaded = load("weight", &weight.name, values))?;
-        loaded?;
-    }
-    Ok(())
 }

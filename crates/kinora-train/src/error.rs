@@ -1,5 +1,6 @@
 //! What can go wrong in a run, told so that the reader can mend it.
 
+use crate::checkpoint::standing;
 use std::path::{Path, PathBuf};
 
 /// The result of every fallible call of this crate.
@@ -54,6 +55,24 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         message: String,
     },
+    /// A device cannot train as asked.
+    #[error("dtype: {message}")]
+    Compute {
+        /// What was expected, what was found, and what to do.
+        message: String,
+    },
+    /// A card has no memory left for a step, or for what is made of its weights.
+    #[error(
+        "{doing}: {reason}; a step takes less with run.recompute = true, with a smaller run.batch and as much more run.accumulate, or with fewer or smaller frames; {kept}"
+    )]
+    Memory {
+        /// What was being done, with its step.
+        doing: String,
+        /// The device's own words.
+        reason: String,
+        /// What is left of the run.
+        kept: String,
+    },
     /// A loss, a gradient or a weight is NaN or infinite.
     #[error(
         "step {step}: {place} is {value}; the run stopped there, and no checkpoint was written after the step before: lower optimiser.learning_rate or optimiser.clip_norm, or raise optimiser.warm_up_steps, and begin a new run (start.continue_from can name a checkpoint from before the trouble)"
@@ -69,6 +88,37 @@ pub enum Error {
 }
 
 impl Error {
+    /// This error, told with what to do where a card has no memory left for what was being done. What
+    /// a run keeps is written whole or not at all, so its last checkpoint is as it was.
+    pub(crate) fn out_of_memory(self, doing: &str, run: &Path) -> Error {
+        use kinora_diffusion::Error::Tensor as OfDiffusion;
+        use kinora_model::Error::{Diffusion, Tensor as OfModel};
+        let (Error::Tensor(reason)
+        | Error::Model(OfModel(reason) | Diffusion(OfDiffusion(reason)))
+        | Error::Diffusion(OfDiffusion(reason))) = &self
+        else {
+            return self;
+        };
+        let kinora_tensor::Error::Device { message, .. } = reason else {
+            return self;
+        };
+        if !message.starts_with("out of memory") {
+            return self;
+        }
+        let kept = match standing(run) {
+            Ok(Some(standing)) => format!(
+                "the same command goes on from the checkpoint of step {}",
+                standing.step
+            ),
+            _ => "no checkpoint was written yet".to_owned(),
+        };
+        Error::Memory {
+            doing: doing.to_owned(),
+            reason: reason.to_string(),
+            kept,
+        }
+    }
+
     /// An error of the file system.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();

@@ -10,6 +10,7 @@ mod sample;
 use crate::batch::{self, Draw};
 use crate::checkpoint::write_text;
 use crate::clips::Clips;
+use crate::compute::Compute;
 use crate::config;
 use crate::{Error, Result};
 use conditions::{Conditions, Drawn};
@@ -17,7 +18,7 @@ use kinora_diffusion::denoising_loss;
 use kinora_model::clip::{ClipVision, ClipVisionConfig, HiddenAct};
 use kinora_model::params::{Params, Source};
 use kinora_model::unet::{LevelKind, NormEps, Pass, UNet, UNetConfig};
-use kinora_model::vae::Vae;
+use kinora_model::vae::{Vae, VaeConfig};
 use kinora_model::weights::{
     Model, Opening, Part, open_image_encoder, open_unet, open_vae, save_model,
 };
@@ -30,6 +31,7 @@ pub struct ImageToVideoTask {
     config: config::ImageToVideo,
     sampling: config::Sampling,
     recompute: bool,
+    compute: Compute,
     vae: Vae,
     vae_params: Params,
     /// A name for the weights of `vae` by their content.
@@ -51,21 +53,22 @@ impl ImageToVideoTask {
     ///
     /// # Errors
     /// When there is no autoencoder, or the sizes contradict each other.
-    pub fn fresh(config: &config::Config, autoencoder: &Path, frames: usize) -> Result<Self> {
+    pub fn fresh(config: &config::Config, autoencoder: &Path, compute: Compute) -> Result<Self> {
         let model = own(config)?;
         let vae = open_vae(autoencoder, &Opening::default())?;
-        let sizes = unet_config(model, vae.config.latent_channels, frames);
+        let sizes = unet_config(model, vae.config.latent_channels, config.data.frames);
         let tower = tower_config(&model.image_encoder);
         let (unet, encoder) = (Source::fresh(config.seed), Source::fresh(config.seed));
-        Self::build(config, model, &vae, (&unet, &sizes), (&encoder, &tower))
+        let parts = ((&unet, &sizes), (&encoder, &tower));
+        Self::build(config, compute, &vae, parts)
     }
 
     /// The weights of a model folder, its own autoencoder among them.
     ///
     /// # Errors
     /// When the folder holds no such model, or one of other sizes.
-    pub fn open(config: &config::Config, path: &Path, frames: usize) -> Result<Self> {
-        let model = own(config)?;
+    pub fn open(config: &config::Config, path: &Path, compute: Compute) -> Result<Self> {
+        let (model, frames) = (own(config)?, config.data.frames);
         let vae = open_vae(path, &Opening::default())?;
         let unet = open_unet(path, &Opening::default())?;
         let tower = open_image_encoder(path, &Opening::default())?;
@@ -85,27 +88,25 @@ impl ImageToVideoTask {
             ));
         }
         let sources = (unet.source(), tower.source());
-        Self::build(
-            config,
-            model,
-            &vae,
-            (&sources.0, &sizes),
-            (&sources.1, &tower.config),
-        )
+        let parts = ((&sources.0, &sizes), (&sources.1, &tower.config));
+        Self::build(config, compute, &vae, parts)
     }
 
     fn build(
         config: &config::Config,
-        model: &config::ImageToVideo,
-        vae: &Part<kinora_model::vae::VaeConfig>,
-        (unet, unet_config): (&Source, &UNetConfig),
-        (tower, tower_config): (&Source, &ClipVisionConfig),
+        compute: Compute,
+        vae: &Part<VaeConfig>,
+        ((unet, unet_config), (tower, tower_config)): (
+            (&Source, &UNetConfig),
+            (&Source, &ClipVisionConfig),
+        ),
     ) -> Result<Self> {
         let vae_source = vae.source();
         let task = ImageToVideoTask {
-            config: model.clone(),
+            config: own(config)?.clone(),
             sampling: config.run.sampling.expect("checked with the configuration"),
             recompute: config.run.recompute,
+            compute,
             vae: Vae::new(&vae_source, &vae.config)?,
             vae_params: vae_source.params(),
             vae_fingerprint: vae.fingerprint(),
@@ -119,6 +120,15 @@ impl ImageToVideoTask {
         unet.check_unused()?;
         tower.check_unused()?;
         Ok(task)
+    }
+
+    /// The parameters of all its networks, the frozen autoencoder's among them.
+    pub(crate) fn all_params(&self) -> Vec<&Params> {
+        vec![
+            &self.unet_params,
+            &self.image_encoder_params,
+            &self.vae_params,
+        ]
     }
 
     /// The loss of a batch: the error of v, each clip at a noise level of its own.
@@ -140,7 +150,8 @@ impl ImageToVideoTask {
         };
         denoising_loss(
             |noised, c_noise| -> Result<Tensor> {
-                let x = ops::concat(&[noised, &conditions.still], 4)?;
+                let noised = self.compute.input(noised)?;
+                let x = ops::concat(&[&noised, &conditions.still], 4)?;
                 let Conditions { context, added, .. } = &conditions;
                 Ok(self.unet.forward(&x, c_noise, context, added, pass)?)
             },

@@ -4,6 +4,7 @@
 
 mod error;
 
+pub mod compute;
 pub mod config;
 
 pub mod batch;
@@ -28,6 +29,7 @@ mod trainer;
 mod testing;
 
 pub use checkpoint::Origin;
+pub use compute::Compute;
 pub use config::Config;
 pub use error::{Error, Result};
-pub use trainer::{Event, Outcome, Progress, run};
+pub use trainer::{Event, Outcome, Places, Progress, run};

@@ -1,11 +1,15 @@
 //! AdamW, its learning rate, and the length of gradients.
 //!
+//! The arithmetic of a step is [`kinora_tensor::optim`]'s, on the processor and on a card.
+//!
 //! Legend: `m` and `v` the averages of a gradient and of its square, `t` the step counted from 1.
 
 use crate::config::{self, Decay};
+use crate::ema::Average;
 use crate::trainable::Weight;
 use crate::{Error, Result};
-use kinora_tensor::{Param, Tensor};
+use kinora_tensor::optim::{self, Trained};
+use kinora_tensor::{DType, Device, Param, Tensor};
 use rayon::prelude::*;
 
 /// The numbers of AdamW that stay the same over a run.
@@ -21,21 +25,21 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
-/// What AdamW keeps of one weight between steps, in f32.
-#[derive(Clone, Debug, PartialEq)]
+/// What AdamW keeps of one weight between steps, in f32 where the weight lies.
+#[derive(Debug)]
 pub struct Moments {
     /// The average of the gradient.
-    pub m: Vec<f32>,
+    pub m: Tensor,
     /// The average of its square.
-    pub v: Vec<f32>,
+    pub v: Tensor,
 }
 
 impl Moments {
-    /// Before the first step.
+    /// Before the first step, on the processor.
     pub fn zeros(len: usize) -> Self {
         Moments {
-            m: vec![0.0; len],
-            v: vec![0.0; len],
+            m: Tensor::zeros([len]),
+            v: Tensor::zeros([len]),
         }
     }
 }
@@ -51,12 +55,7 @@ impl AdamW {
         }
     }
 
-    /// Moves one array of weights by one step.
-    ///
-    /// Loshchilov and Hutter 2019, algorithm 2 without a schedule of its own:
-    /// w ← (1 − η λ) w − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ).
-    /// The gradient is multiplied by `gradient_scale` on the way in, which is how clipping costs no
-    /// pass of its own.
+    /// Moves one array of weights by one step, see [`optim::adamw`].
     ///
     /// # Errors
     /// When the weights or the gradient are not f32.
@@ -69,32 +68,47 @@ impl AdamW {
         learning_rate: f64,
         t: u64,
     ) -> Result<()> {
-        let gradient = gradient.as_f32()?;
-        let correction = |beta: f64| 1.0 - beta.powf(t as f64);
-        let keep = (1.0 - learning_rate * self.weight_decay) as f32;
-        let rate = (learning_rate / correction(self.beta1)) as f32;
-        let root = correction(self.beta2).sqrt() as f32;
-        let (beta1, beta2) = (self.beta1 as f32, self.beta2 as f32);
-        let (rest1, rest2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
-        let epsilon = self.epsilon as f32;
-        const BLOCK: usize = 1 << 14;
-        param.update(|weights| {
-            let blocks = weights
-                .par_chunks_mut(BLOCK)
-                .zip(moments.m.par_chunks_mut(BLOCK))
-                .zip(moments.v.par_chunks_mut(BLOCK))
-                .zip(gradient.par_chunks(BLOCK));
-            blocks.for_each(|(((weights, m), v), gradient)| {
-                for (((w, m), v), g) in weights.iter_mut().zip(m).zip(v).zip(gradient) {
-                    let g = g * gradient_scale;
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * g * g;
-                    *w = keep * *w - rate * *m / (v.sqrt() / root + epsilon);
-                }
-            });
-        })?;
-        Ok(())
+        let one = Trained {
+            param,
+            gradient: Some(gradient),
+            m: &mut moments.m,
+            v: &mut moments.v,
+            average: None,
+        };
+        let pace = Pace {
+            learning_rate,
+            average_decay: 1.0,
+            t,
+        };
+        Ok(optim::adamw(
+            &mut [one],
+            &self.numbers(gradient_scale, pace),
+        )?)
     }
+
+    fn numbers(&self, gradient_scale: f32, pace: Pace) -> optim::AdamW {
+        optim::AdamW {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            weight_decay: self.weight_decay,
+            learning_rate: pace.learning_rate,
+            t: pace.t,
+            gradient_scale,
+            average_decay: pace.average_decay,
+        }
+    }
+}
+
+/// What changes from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The share of itself that the average of the weights keeps.
+    pub average_decay: f64,
+    /// The optimiser's own steps, counted from 1.
+    pub t: u64,
 }
 
 /// AdamW over all weights of a model.
@@ -121,20 +135,20 @@ impl Optimiser {
         }
     }
 
-    /// Moves every trained weight by one step and returns the length of the gradients before
-    /// clipping. A weight without a gradient took no part in the loss and stays.
+    /// Moves every trained weight by one step and its average towards it, and returns the length of the
+    /// gradients before clipping. A weight without a gradient took no part in the loss and stays.
     ///
-    /// `step` is the run's, for messages; `t` counts the optimiser's own steps from 1.
+    /// `step` is the run's, for messages.
     ///
     /// # Errors
-    /// When a gradient is not finite; no weight has moved then.
+    /// When a gradient is not finite, or a device fails; no weight has moved then.
     pub fn step(
         &mut self,
         weights: &[Weight],
         gradients: &[Option<Tensor>],
-        learning_rate: f64,
+        average: &mut Average,
+        pace: Pace,
         step: u64,
-        t: u64,
     ) -> Result<f64> {
         let norm = global_norm(gradients.iter().flatten())?;
         if !norm.is_finite() {
@@ -144,14 +158,33 @@ impl Optimiser {
                 }
             }
         }
-        let scale = clip_scale(norm, self.longest);
-        for ((weight, moments), gradient) in weights.iter().zip(&mut self.moments).zip(gradients) {
-            if let (Some(moments), Some(gradient)) = (moments, gradient) {
-                self.adam
-                    .step(&weight.param, moments, gradient, scale, learning_rate, t)?;
-            }
-        }
+        let numbers = self.adam.numbers(clip_scale(norm, self.longest), pace);
+        let kept = self.moments.iter_mut().zip(average.values_mut());
+        let all = weights.iter().zip(gradients).zip(kept);
+        let trained = all.filter_map(|((weight, gradient), (moments, average))| {
+            let Moments { m, v } = moments.as_mut()?;
+            Some(Trained {
+                param: &weight.param,
+                gradient: gradient.as_ref(),
+                m,
+                v,
+                average: Some(average),
+            })
+        });
+        optim::adamw(&mut trained.collect::<Vec<_>>(), &numbers)?;
         Ok(norm)
+    }
+
+    /// Brings the moments to `device`.
+    ///
+    /// # Errors
+    /// When it cannot be used, or has no memory left.
+    pub(crate) fn move_to(&mut self, device: Device) -> Result<()> {
+        for Moments { m, v } in self.moments.iter_mut().flatten() {
+            *m = m.to_device(device)?;
+            *v = v.to_device(device)?;
+        }
+        Ok(())
     }
 }
 
@@ -199,24 +232,10 @@ impl LearningRate {
 /// The length of all gradients as one vector, summed in f64.
 ///
 /// # Errors
-/// When a gradient is not f32.
+/// When a gradient is not f32, or they do not lie on one device.
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
-    let mut squares = 0.0;
-    for gradient in gradients {
-        squares += sum_of_squares(gradient.as_f32()?);
-    }
-    Ok(squares.sqrt())
-}
-
-/// Blocks on all cores, added in order, so that the number of cores changes nothing.
-fn sum_of_squares(values: &[f32]) -> f64 {
-    const BLOCK: usize = 1 << 14;
-    let square = |sum: f64, v: &f32| sum + f64::from(*v) * f64::from(*v);
-    let blocks: Vec<f64> = values
-        .par_chunks(BLOCK)
-        .map(|block| block.iter().fold(0.0, square))
-        .collect();
-    blocks.iter().sum()
+    let gradients: Vec<&Tensor> = gradients.into_iter().collect();
+    Ok(optim::squared_norm(&gradients)?.sqrt())
 }
 
 /// The factor that shortens gradients of length `norm` to at most `longest`.
@@ -240,15 +259,23 @@ pub fn check_finite(step: u64, name: &str, gradient: &Tensor) -> Result<()> {
 /// step follows its loss tells, but after the last one there is none.
 ///
 /// # Errors
-/// When there is one.
+/// When there is one, or a device fails.
 pub fn check_weights(step: u64, weights: &[Weight]) -> Result<()> {
-    weights.iter().try_for_each(|weight| {
-        refuse_not_finite(step, &weight.param.get(), || format!("`{}`", weight.name))
+    let values: Vec<Tensor> = weights.iter().map(|weight| weight.param.get()).collect();
+    // On a card one launch looks at all of them; only where it finds something are they brought here.
+    let on_card = |x: &Tensor| x.device() != Device::Cpu && x.dtype() == DType::F32;
+    if values.iter().all(on_card) && global_norm(&values)?.is_finite() {
+        return Ok(());
+    }
+    let mut pairs = weights.iter().zip(&values);
+    pairs.try_for_each(|(weight, values)| {
+        refuse_not_finite(step, values, || format!("`{}`", weight.name))
     })
 }
 
 fn refuse_not_finite(step: u64, values: &Tensor, place: impl Fn() -> String) -> Result<()> {
-    let found = values
+    let here = values.to_device(Device::Cpu)?;
+    let found = here
         .as_f32()?
         .par_chunks(1 << 14)
         .find_map_first(|block| block.iter().copied().find(|value| !value.is_finite()));

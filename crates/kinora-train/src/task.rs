@@ -3,12 +3,13 @@
 use crate::autoencoder::AutoencoderTask;
 use crate::batch::Draw;
 use crate::clips::Clips;
+use crate::compute::Compute;
 use crate::config::{Config, Model};
 use crate::image_to_video::ImageToVideoTask;
 use crate::trainable::Weight;
 use crate::{Error, Result};
 use kinora_model::params::Params;
-use kinora_tensor::Tensor;
+use kinora_tensor::{Param, Tensor};
 use std::path::{Path, PathBuf};
 
 /// A model under training.
@@ -21,36 +22,37 @@ pub enum Task {
 }
 
 impl Task {
-    /// The model of a configuration with fresh weights.
+    /// The model of a configuration with fresh weights, on the processor until they are moved to where
+    /// `compute` says.
     ///
     /// # Errors
     /// When its sizes contradict each other, or it needs an autoencoder that is not there.
-    pub fn fresh(config: &Config, run: &Path) -> Result<Task> {
+    pub fn fresh(config: &Config, run: &Path, compute: Compute) -> Result<Task> {
         match &config.model {
             Model::Autoencoder(model) => {
-                let task = AutoencoderTask::fresh(model, config.seed, config.run.recompute)?;
+                let task = AutoencoderTask::fresh(model, config, compute)?;
                 Ok(Task::Autoencoder(Box::new(task)))
             }
             Model::ImageToVideo(model) => {
                 let autoencoder = finished_autoencoder(&run.join(&model.autoencoder))?;
-                let task = ImageToVideoTask::fresh(config, &autoencoder, config.data.frames)?;
+                let task = ImageToVideoTask::fresh(config, &autoencoder, compute)?;
                 Ok(Task::ImageToVideo(Box::new(task)))
             }
         }
     }
 
-    /// The model of a configuration with the weights in a model folder.
+    /// The model of a configuration with the weights in a model folder, likewise.
     ///
     /// # Errors
     /// When the folder holds another model.
-    pub fn open(config: &Config, model: &Path) -> Result<Task> {
+    pub fn open(config: &Config, model: &Path, compute: Compute) -> Result<Task> {
         match &config.model {
             Model::Autoencoder(sizes) => {
-                let task = AutoencoderTask::open(sizes, model, config.run.recompute)?;
+                let task = AutoencoderTask::open(sizes, model, config, compute)?;
                 Ok(Task::Autoencoder(Box::new(task)))
             }
             Model::ImageToVideo(_) => {
-                let task = ImageToVideoTask::open(config, model, config.data.frames)?;
+                let task = ImageToVideoTask::open(config, model, compute)?;
                 Ok(Task::ImageToVideo(Box::new(task)))
             }
         }
@@ -73,6 +75,15 @@ impl Task {
             ]
             .concat(),
         }
+    }
+
+    /// Every parameter there is, those that no optimiser is given among them.
+    pub fn all_params(&self) -> impl Iterator<Item = &Param> {
+        let lists = match self {
+            Task::Autoencoder(task) => vec![&task.params],
+            Task::ImageToVideo(task) => task.all_params(),
+        };
+        lists.into_iter().flatten().map(|entry| &entry.param)
     }
 
     /// Decides whether the latents in the shards are taken: `Err` says why not. None where there are

@@ -3,10 +3,11 @@
 use crate::batch::Order;
 use crate::checkpoint::{self, Origin, Started, Window};
 use crate::clips::Clips;
+use crate::compute::{Compute, Standing};
 use crate::config::Config;
 use crate::ema::Average;
 use crate::log::{Line, Log};
-use crate::optim::{LearningRate, check_weights};
+use crate::optim::{LearningRate, Pace, check_weights};
 use crate::samples;
 use crate::{Error, Result};
 use kinora_tensor::{Tensor, on_the_cores, ops};
@@ -55,6 +56,13 @@ pub enum Event<'a> {
         /// Videos there are.
         of: usize,
     },
+    /// What the run keeps in the memory of its device, beside the activations of a step.
+    Memory {
+        /// Where it computes, and in which type.
+        compute: Compute,
+        /// What stands there throughout.
+        standing: Standing,
+    },
     /// All is ready for the first step.
     Begins {
         /// Where the weights came from.
@@ -99,19 +107,34 @@ pub enum Outcome {
     Stopped(PathBuf),
 }
 
-/// Trains what `config` describes on the videos or the shards in `data`, in the folder `run`; a run
-/// found there goes on. Setting `stop` ends it after the step at hand, with a checkpoint.
+/// Where a run is: none of it is part of what is trained.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The folder of videos or of shards.
+    pub data: &'a Path,
+    /// The folder for everything the run leaves behind.
+    pub run: &'a Path,
+    /// What computes. A checkpoint made on one device goes on on any.
+    pub compute: Compute,
+}
+
+/// Trains what `config` describes; a run found in its folder goes on. Setting `stop` ends it after the
+/// step at hand, with a checkpoint.
 ///
 /// # Errors
-/// When the configuration, the videos and what is in `run` do not fit each other, the loss or a
-/// gradient is not finite, or the file system refuses.
+/// When the configuration, the videos and what is in the run's folder do not fit each other, the loss
+/// or a gradient is not finite, a device cannot be used or has no memory left, or the file system
+/// refuses.
 pub fn run(
     config: &Config,
-    data: &Path,
-    run: &Path,
+    places: &Places<'_>,
     stop: &AtomicBool,
     progress: &mut Progress<'_>,
 ) -> Result<Outcome> {
+    let &Places { data, run, compute } = places;
+    // A device that cannot be used is told before anything is read.
+    compute.exact(&Tensor::zeros([1]))?;
+
     // The videos first: what follows depends on how many clips they hold.
     std::fs::create_dir_all(run).map_err(Error::io("create", run))?;
     let clips = Clips::read(data, &run.join("frames"), &config.data, &mut |done, of| {
@@ -132,7 +155,8 @@ pub fn run(
 
     // Then the weights, from the first of the places they may come from. A checkpoint made under
     // other numbers is refused here, so the resolved copy of the configuration is saved after.
-    let mut now = checkpoint::start(config, run, &clips)?;
+    let mut now = checkpoint::start(config, run, &clips, compute)
+        .map_err(|error| error.out_of_memory("bringing the model there", run))?;
     let copy = run.join("config.toml");
     checkpoint::replace_text(&copy, &config.to_toml())?;
     if let Some(taken) = now.task.take_latents(&clips) {
@@ -142,9 +166,12 @@ pub fn run(
     now.task
         .prepare(&clips, config.data.mirror, &mut |done, of| {
             progress(Event::Encoding { done, of })
-        })?;
+        })
+        .map_err(|error| error.out_of_memory("encoding the videos", run))?;
     let mut log = Log::open(&run.join("log.jsonl"), now.state.step)?;
     let rate = LearningRate::new(config);
+    let standing = now.standing(config);
+    progress(Event::Memory { compute, standing });
     progress(Event::Begins {
         origin: &now.origin,
         step: now.state.step,
@@ -164,13 +191,18 @@ pub fn run(
         let (step, t) = (now.state.step + 1, now.state.optimiser_steps + 1);
         let (loss, norm) = on_the_cores(|| -> Result<(f64, f64)> {
             let (loss, gradients) = gradients(config, &clips, &order, &now, step)?;
+            let pace = Pace {
+                learning_rate: rate.at(step),
+                average_decay: Average::decay_at(t, config.average.decay),
+                t,
+            };
+            let (weights, average) = (&now.weights, &mut now.average);
             let norm = now
                 .optimiser
-                .step(&now.weights, &gradients, rate.at(step), step, t)?;
-            now.average
-                .update(Average::decay_at(t, config.average.decay))?;
+                .step(weights, &gradients, average, pace, step)?;
             Ok((loss, norm))
-        })?;
+        })
+        .map_err(|error| error.out_of_memory(&format!("step {step}"), run))?;
         now.state.step = step;
         now.state.optimiser_steps = t;
         now.state.next_clip += config.clips_per_step() as u64;
@@ -204,12 +236,15 @@ pub fn run(
             let path = run.join("samples").join(format!("step-{step:08}.png"));
             let pairs = now
                 .average
-                .in_place(|| now.task.samples(&clips, config.seed, SAMPLES))?;
+                .in_place(|| now.task.samples(&clips, config.seed, SAMPLES))
+                .map_err(|error| error.out_of_memory(&format!("samples of step {step}"), run))?;
             samples::write(&path, &pairs, &clips)?;
             progress(Event::Sampled(&path));
         }
         if keeps {
-            let path = checkpoint::write(run, config, &clips, &now)?;
+            let path = checkpoint::write(run, config, &clips, &now).map_err(|error| {
+                error.out_of_memory(&format!("the checkpoint of step {step}"), run)
+            })?;
             log.draw(&run.join("loss.png"))?;
             progress(Event::Saved(&path));
             if stopping && !last {
@@ -237,7 +272,8 @@ fn gradients(
         let first = now.state.next_clip + (batch * config.run.batch) as u64;
         let mut draws = order.draws(clips, config.data.mirror, first, config.run.batch);
         let loss = ops::scale(&now.task.loss(clips, &mut draws)?, share)?;
-        let value = loss.to_vec()[0];
+        // Waits for a card, which may have failed on the way.
+        let value = Compute::back(&loss)?.to_vec()[0];
         if !value.is_finite() {
             let place = "the loss".to_owned();
             return Err(Error::NotFinite { step, place, value });

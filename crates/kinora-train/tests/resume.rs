@@ -2,59 +2,10 @@
 
 mod common;
 
-use common::{AUTOENCODER, Place};
+use common::{AUTOENCODER, Place, image_to_video, log_numbers, model_files};
 use kinora_train::{Error, Outcome};
 use std::fs;
 use std::path::Path;
-
-const IMAGE_TO_VIDEO_MODEL: &str =
-    include_str!("../../../fixtures/train/image_to_video_model.toml");
-
-/// The autoencoder's configuration with the other model in its place.
-fn image_to_video() -> String {
-    let from = AUTOENCODER.find("[model]").expect("a model");
-    let to = AUTOENCODER.find("[data]").expect("data");
-    let sampling =
-        "sampling = { steps = 2, guidance_min = 1.0, guidance_max = 2.0, noise_aug = 0.02 }";
-    format!(
-        "{}{IMAGE_TO_VIDEO_MODEL}{}{sampling}\n",
-        &AUTOENCODER[..from],
-        &AUTOENCODER[to..]
-    )
-}
-
-/// Every file of a finished model by its name in the folder.
-fn model_files(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut open = vec![run.join("model")];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).expect("a model folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path
-                    .strip_prefix(run)
-                    .expect("inside")
-                    .display()
-                    .to_string();
-                found.push((name, fs::read(&path).expect("a file")));
-            }
-        }
-    }
-    found.sort();
-    assert!(found.iter().any(|(name, _)| name.ends_with(".safetensors")));
-    found
-}
-
-/// The log without what the clock put there.
-fn log_numbers(run: &Path) -> Vec<(u64, f64, f64, f64)> {
-    let lines = kinora_train::log::Log::read(&run.join("log.jsonl")).expect("a log");
-    let numbers = lines.iter();
-    numbers
-        .map(|line| (line.step, line.loss, line.learning_rate, line.gradient_norm))
-        .collect()
-}
 
 fn assert_same_run(place: &Place, one: &str, other: &str) {
     let (one, other) = (place.run_folder(one), place.run_folder(other));

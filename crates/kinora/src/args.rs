@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kinora_curate::sources::Slice;
 use kinora_curate::step::Step;
 use kinora_model::weights::Variant;
-use kinora_tensor::Device;
+use kinora_tensor::{DType, Device};
 use std::path::PathBuf;
 
 /// Stable Video Diffusion in one binary: train, generate, inspect, measure.
@@ -219,9 +219,25 @@ pub struct TrainArgs {
     /// The run's folder: checkpoints, log, loss curve, samples. A run found there goes on.
     #[arg(long)]
     pub run: PathBuf,
+    /// Where to compute. A run may stop on one device and go on on another.
+    #[arg(long, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Type of activations: bf16 or f32 [default: bf16 on a card, f32 on the processor]. Weights, their
+    /// moments and average, gradients and losses are f32 in both.
+    #[arg(long, value_parser = element_type)]
+    pub dtype: Option<DType>,
     /// Report in JSON lines on standard output, without a bar.
     #[arg(long)]
     pub json: bool,
+}
+
+/// An element type by the name it is shown under.
+fn element_type(text: &str) -> Result<DType, String> {
+    let all = [DType::F32, DType::BF16, DType::F16].into_iter();
+    let mut named = all.filter(|dtype| dtype.to_string() == text);
+    named
+        .next()
+        .ok_or_else(|| format!("expected bf16 or f32, found `{text}`"))
 }
 
 /// `kinora footage`

@@ -4,7 +4,8 @@ use crate::Outcome;
 use crate::args::TrainArgs;
 use crate::interrupt::Interrupt;
 use crate::progress::{Manner, Reporter, Stage, named};
-use kinora_train::{Config, Event, Origin};
+use kinora_train::compute::Standing;
+use kinora_train::{Compute, Config, Event, Origin, Places};
 use serde_json::json;
 use std::io;
 
@@ -15,6 +16,7 @@ use std::io;
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let reporter = Reporter::new(Manner::choose(args.json));
     let config = Config::read(&args.config)?;
+    let compute = Compute::new(args.device, args.dtype)?;
     let resolved = config.to_toml();
     reporter.tell("config", &resolved, json!({ "config": config }))?;
     // Until the first step there is nothing to lose but time: what was read is kept.
@@ -27,8 +29,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     };
     let outcome = kinora_train::run(
         &config,
-        &args.data,
-        &args.run,
+        &Places {
+            data: &args.data,
+            run: &args.run,
+            compute,
+        },
         &interrupt.stop,
         &mut |event| told.take(event),
     );
@@ -106,6 +111,18 @@ impl<'a> Told<'a> {
                 self.reporter.tell("latents", &text, fields)
             }
             Event::Encoding { done, of } => self.at("encode", done, of),
+            Event::Memory { compute, standing } => {
+                self.end_stage();
+                let text = standing_in_words(compute, &standing);
+                let fields = json!({
+                    "device": compute.device().to_string(), "dtype": compute.dtype().to_string(),
+                    "weights_bytes": standing.weights_bytes,
+                    "moments_bytes": standing.moments_bytes,
+                    "averages_bytes": standing.averages_bytes,
+                    "gradients_bytes": standing.gradients_bytes,
+                });
+                self.reporter.tell("memory", &text, fields)
+            }
             Event::Begins {
                 origin,
                 step,
@@ -193,6 +210,18 @@ impl<'a> Told<'a> {
             }
         }
     }
+}
+
+fn standing_in_words(compute: Compute, standing: &Standing) -> String {
+    let mib = |bytes: usize| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    format!(
+        "computes on {compute}; {} stand there throughout: weights {}, moments {}, averages {}, gradients {}; the activations of a step come on top",
+        mib(standing.bytes()),
+        mib(standing.weights_bytes),
+        mib(standing.moments_bytes),
+        mib(standing.averages_bytes),
+        mib(standing.gradients_bytes)
+    )
 }
 
 fn origin_in_words(origin: &Origin) -> String {

@@ -18,6 +18,7 @@ mod libraries;
 pub(crate) mod mixing;
 mod norm;
 mod nvrtc;
+pub(crate) mod optim;
 mod pool;
 pub(crate) mod product;
 mod reduce;

@@ -12,16 +12,18 @@ pub(crate) enum Source {
     Elementwise,
     Layout,
     Norm,
+    Optim,
     Reduce,
 }
 
 impl Source {
     #[cfg(any(test, feature = "host-machine"))]
-    pub(super) const ALL: [Source; 5] = [
+    pub(super) const ALL: [Source; 6] = [
         Source::Attention,
         Source::Elementwise,
         Source::Layout,
         Source::Norm,
+        Source::Optim,
         Source::Reduce,
     ];
 
@@ -31,6 +33,7 @@ impl Source {
             Source::Elementwise => "elementwise",
             Source::Layout => "layout",
             Source::Norm => "norm",
+            Source::Optim => "optim",
             Source::Reduce => "reduce",
         }
     }
@@ -41,6 +44,7 @@ impl Source {
             Source::Elementwise => include_str!("../../kernels/elementwise.cu"),
             Source::Layout => include_str!("../../kernels/layout.cu"),
             Source::Norm => include_str!("../../kernels/norm.cu"),
+            Source::Optim => include_str!("../../kernels/optim.cu"),
             Source::Reduce => include_str!("../../kernels/reduce.cu"),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::ops::{self, Activation, Conv2d, Moments};
 use crate::testing::numbers;
-use crate::{Result, Tensor};
+use crate::{DType, Param, Result, Tensor, optim};
 
 type Operation = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
@@ -45,6 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
     partial_norms(&mut cases);
     products(&mut cases);
     attentions(&mut cases);
+    training(&mut cases);
     cases.0
 }
 
@@ -66,6 +67,11 @@ fn pointwise(cases: &mut Cases) {
     ];
     for (name, function) in functions {
         cases.add(name, &[&[3, 701]], 1, move |x| function(&x[0]));
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        cases.add("convert", &[&[3, 701]], 1, move |x| {
+            ops::convert(&ops::convert(&x[0], dtype)?, DType::F32)
+        });
     }
     for shape in [&[1, 2][..], &[5, 6], &[3, 11, 74]] {
         cases.add("geglu", &[shape], 1, |x| ops::geglu(&x[0]));
@@ -251,5 +257,44 @@ fn partial_norms(cases: &mut Cases) {
         let y = ops::group_norm_with(&x[0], &moments, gamma, beta, 3, 0.1, Activation::Silu)?;
         // So that there is a gradient to compare.
         ops::add(&y, &x[0])
+    });
+}
+
+/// A step of training has no way back; it is seen in a product with what has one.
+fn training(cases: &mut Cases) {
+    let wide = |x: &Tensor| x.to_dtype(DType::F32);
+    cases.add("squared_norm", &[&[3, 23_000], &[5]], 2, move |x| {
+        let norm = optim::squared_norm(&[&wide(&x[0])?, &wide(&x[1])?])?;
+        ops::scale(&x[1], 1e-4 * norm as f32)
+    });
+    cases.add("adamw", &[&[20_000], &[20_000]], 1, move |x| {
+        let param = Param::new(wide(&x[0])?);
+        let gradient = wide(&x[1])?;
+        let mut kept = [(); 3].map(|()| gradient.detach());
+        let [m, v, average] = &mut kept;
+        *v = ops::square(v)?;
+        let one = optim::Trained {
+            param: &param,
+            gradient: Some(&gradient),
+            m,
+            v,
+            average: Some(average),
+        };
+        let step = optim::AdamW {
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            learning_rate: 0.1,
+            t: 3,
+            gradient_scale: 0.5,
+            average_decay: 0.5,
+        };
+        optim::adamw(&mut [one], &step)?;
+        let [m, v, average] = kept;
+        let all = [&param.get(), &m, &v, &average].map(|x| x.detach());
+        let all = ops::concat(&all.iter().collect::<Vec<_>>(), 0)?;
+        let tracked = ops::convert(&x[1], DType::F32)?;
+        ops::mul(&all, &ops::concat(&[&tracked; 4], 0)?)
     });
 }

@@ -5,6 +5,7 @@ use super::conditions::{Conditions, Drawn};
 use crate::Result;
 use crate::batch::{self, Draw};
 use crate::clips::Clips;
+use crate::compute::Compute;
 use kinora_diffusion::sampler::euler;
 use kinora_diffusion::{LinearGuider, initial_deviation, karras, v_scaling};
 use kinora_tensor::random::Philox;
@@ -49,13 +50,15 @@ impl ImageToVideoTask {
         let noise = batch::normal(&mut draws, &conditions.still.dims()[1..])?;
         let latents = self.walk(&conditions, &noise)?;
         let scale = 1.0 / self.vae.config().scaling_factor;
-        let frames = self.vae.decode(&ops::scale(&latents, scale)?)?;
+        let latents = self.compute.input(&ops::scale(&latents, scale)?)?;
+        let frames = Compute::back(&self.vae.decode(&latents)?)?;
         let truth = batch::frames(clips, &draws, clips.frames)?;
         let of_clip = |x: &Tensor| x.reshape(&x.dims()[1..]);
         Ok((of_clip(&truth)?, of_clip(&frames)?))
     }
 
-    /// From noise to latents, both `[1, t, h, w, z]`.
+    /// From noise to latents, both `[1, t, h, w, z]`. The walk itself is a few values in f32 and stays
+    /// on the processor; the denoiser computes where it lies.
     fn walk(&self, conditions: &Conditions, noise: &Tensor) -> Result<Tensor> {
         let sampling = self.sampling;
         let guider = LinearGuider {
@@ -69,18 +72,21 @@ impl ImageToVideoTask {
             added,
         } = conditions;
         let cond = self.unet.prepare(context, added, Some(still), frames)?;
-        let nothing = |x: &Tensor| Tensor::zeros(x.shape());
+        let nothing = |x: &Tensor| self.compute.input(&Tensor::zeros(x.shape()));
+        let (no_context, no_still) = (nothing(context)?, nothing(still)?);
         let uncond = self
             .unet
-            .prepare(&nothing(context), added, Some(&nothing(still)), frames)?;
+            .prepare(&no_context, added, Some(&no_still), frames)?;
         let mut denoise = |x: &Tensor, sigma: f32| -> Result<Tensor> {
             let scaling = v_scaling(sigma);
-            let input = scaling.input(x)?;
+            let input = self.compute.input(&scaling.input(x)?)?;
             let c_noise = [scaling.c_noise];
-            let mut output = self.unet.forward_prepared(&cond, &input, &c_noise)?;
+            let answer = |known| -> Result<Tensor> {
+                Compute::back(&self.unet.forward_prepared(known, &input, &c_noise)?)
+            };
+            let mut output = answer(&cond)?;
             if guider.is_active() {
-                let without = self.unet.forward_prepared(&uncond, &input, &c_noise)?;
-                output = guider.combine(&without, &output)?;
+                output = guider.combine(&answer(&uncond)?, &output)?;
             }
             Ok(scaling.denoised(x, &output)?)
         };

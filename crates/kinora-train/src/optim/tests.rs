@@ -131,3 +131,31 @@ fn a_gradient_that_is_not_finite_is_named() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn after_n_steps_at_one_place_the_first_average_has_faded_to_decay_to_the_n() -> Result<()> {
+    let weights = [Weight {
+        name: "w".to_owned(),
+        param: Param::new(Tensor::full(1.0, [2]).tracked()),
+    }];
+    let mut average = Average::new(&weights)?;
+    weights[0].param.set(Tensor::full(5.0, [2]));
+    let mut optimiser = Optimiser {
+        adam: PLAIN,
+        longest: f64::INFINITY,
+        moments: vec![Some(Moments::zeros(2))],
+    };
+    for t in 1..=6 {
+        let pace = Pace {
+            learning_rate: 0.1,
+            average_decay: 0.9,
+            t,
+        };
+        // Without a gradient the weights stay; their average does not.
+        optimiser.step(&weights, &[None], &mut average, pace, t)?;
+    }
+    let expected = 5.0 + (1.0 - 5.0) * 0.9_f32.powi(6);
+    assert_close(&average.values()[0].to_vec(), &[expected; 2], 1e-6);
+    assert_eq!(weights[0].param.get().to_vec(), [5.0, 5.0]);
+    Ok(())
+}

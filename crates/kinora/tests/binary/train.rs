@@ -274,3 +274,33 @@ fn a_run_that_finds_no_room_says_so_and_goes_on_later() {
         ended.err
     );
 }
+
+#[test]
+fn a_device_that_cannot_train_is_refused_before_anything_is_read() {
+    let place = Place::with_still();
+    fs::write(place.path("a.toml"), autoencoder()).unwrap();
+    for (words, expected) in [
+        (&["--device", "cuda:999"][..], ["card", "driver"]),
+        (&["--device", "gpu"], ["found `gpu`"; 2]),
+        (
+            &["--dtype", "f16"],
+            ["gradients of this model leave the range of f16"; 2],
+        ),
+        (
+            &["--dtype", "bf16"],
+            ["the type the processor computes in"; 2],
+        ),
+        (
+            &["--dtype", "int8"],
+            ["expected bf16 or f32, found `int8`"; 2],
+        ),
+    ] {
+        let ended = place.kinora([&self::words("a.toml", "run")[..], words].concat());
+        let told = ended.refused();
+        assert!(
+            expected.iter().any(|e| told.contains(e)),
+            "{words:?}: {told}"
+        );
+        assert!(!place.path("run").exists());
+    }
+}
