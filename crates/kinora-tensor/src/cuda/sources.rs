@@ -10,6 +10,7 @@ const COMMON: &str = include_str!("../../kernels/common.cuh");
 pub(crate) enum Source {
     Attention,
     Elementwise,
+    FusedAttention,
     Layout,
     Norm,
     Reduce,
@@ -17,9 +18,10 @@ pub(crate) enum Source {
 
 impl Source {
     #[cfg(any(test, feature = "host-machine"))]
-    pub(super) const ALL: [Source; 5] = [
+    pub(super) const ALL: [Source; 6] = [
         Source::Attention,
         Source::Elementwise,
+        Source::FusedAttention,
         Source::Layout,
         Source::Norm,
         Source::Reduce,
@@ -29,6 +31,7 @@ impl Source {
         match self {
             Source::Attention => "attention",
             Source::Elementwise => "elementwise",
+            Source::FusedAttention => "fused_attention",
             Source::Layout => "layout",
             Source::Norm => "norm",
             Source::Reduce => "reduce",
@@ -39,6 +42,7 @@ impl Source {
         match self {
             Source::Attention => include_str!("../../kernels/attention.cu"),
             Source::Elementwise => include_str!("../../kernels/elementwise.cu"),
+            Source::FusedAttention => include_str!("../../kernels/fused_attention.cu"),
             Source::Layout => include_str!("../../kernels/layout.cu"),
             Source::Norm => include_str!("../../kernels/norm.cu"),
             Source::Reduce => include_str!("../../kernels/reduce.cu"),
