@@ -20,6 +20,9 @@ struct BFloat {
 // The test machine's stand-ins for what the card's compiler knows stand in host.hpp, before this file.
 #else
 #define KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(THREADS) name(__VA_ARGS__)
+// The same where a multiprocessor is to hold two blocks at least, so 128 registers are all a thread gets.
+#define KERNEL_OF_TWO(name, ...)                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) name(__VA_ARGS__)
 #define SHARED __shared__
 
 __device__ inline float widen_half(unsigned short bits) {

@@ -71,6 +71,8 @@ static thread_local uint32_t exchanged[1024];
 // What a thread throws that waits though the first of its block did not.
 struct Alone {};
 static thread_local bool in_fibre;
+// Whether an instruction that takes 16 bytes was given an address that is no multiple of 16.
+static thread_local bool misaligned;
 
 static void wait_for(State what) {
     if (!in_fibre) throw Alone();
@@ -90,6 +92,123 @@ static V __shfl_xor_sync(unsigned, V value, int distance) {
     return other;
 }
 
+#ifndef STORE_F32
+// The instructions of tensor cores and of copies to shared memory, as the PTX manual tells them.
+#define UNROLL
+
+static inline float widen_stored(uint32_t bits) {
+#ifdef STORE_F16
+    return widen_half((unsigned short)bits);
+#else
+    return widen_bfloat((unsigned short)bits);
+#endif
+}
+static inline unsigned pack(float first, float second) {
+#ifdef STORE_F16
+    return narrow_half(first) | (unsigned)narrow_half(second) << 16;
+#else
+    return narrow_bfloat(first) | (unsigned)narrow_bfloat(second) << 16;
+#endif
+}
+static inline unsigned load_pair(const void* from) {
+    unsigned pair;
+    memcpy(&pair, from, 4);
+    return pair;
+}
+static inline void store_pair(void* to, unsigned pair) { memcpy(to, &pair, 4); }
+static inline float power_of_two(float x) { return exp2f(x); }
+
+// What each lane shows its warp. There are two places in turn, so that one wait is enough: who writes a
+// place again has waited in between, and so have all that read it.
+struct Shown {
+    const unsigned short* row;
+    unsigned left[4], right[2];
+};
+static thread_local Shown shown[2][1024];
+static thread_local unsigned shown_turn[1024];
+static const Shown* show(const Shown& own) {
+    const unsigned turn = shown_turn[current] ^= 1;
+    shown[turn][current] = own;
+    wait_for(AT_WARP);
+    return &shown[turn][current / 32 * 32];
+}
+
+// mma.sync.m16n8k16: element (row, k) of the left matrix is in lane row % 8 * 4 + k % 8 / 2, in register
+// row / 8 + k / 8 * 2; (k, column) of the right one in lane column * 4 + k % 8 / 2, in register k / 8;
+// (row, column) of the sums in lane row % 8 * 4 + column / 2, in register row / 8 * 2 + column % 2.
+static void mma(float (&sums)[4], const unsigned (&left)[4], unsigned upper, unsigned lower) {
+    Shown own = {nullptr, {left[0], left[1], left[2], left[3]}, {upper, lower}};
+    const Shown* lanes = show(own);
+    const unsigned lane = current % 32;
+    for (unsigned e = 0; e < 4; e++) {
+        const unsigned row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            const unsigned one = lanes[row % 8 * 4 + k % 8 / 2].left[row / 8 + k / 8 * 2];
+            const unsigned other = lanes[column * 4 + k % 8 / 2].right[k / 8];
+            sums[e] += widen_stored(one >> k % 2 * 16) * widen_stored(other >> k % 2 * 16);
+        }
+    }
+}
+
+// ldmatrix.x4: lanes 8k to 8k + 7 name the rows of matrix k; element (row, column) goes to register k of
+// lane row * 4 + column / 2, in half column % 2.
+template <class V>
+static const Shown* show_rows(const V* row) {
+    misaligned |= (uintptr_t)row % 16 != 0;
+    return show({(const unsigned short*)row, {}, {}});
+}
+template <class V>
+static void load_matrices(unsigned (&to)[4], const V* row) {
+    const Shown* lanes = show_rows(row);
+    const unsigned lane = current % 32;
+    for (unsigned k = 0; k < 4; k++) to[k] = load_pair(lanes[8 * k + lane / 4].row + lane % 4 * 2);
+}
+template <class V>
+static void load_matrices_turned(unsigned (&to)[4], const V* row) {
+    const Shown* lanes = show_rows(row);
+    const unsigned lane = current % 32;
+    for (unsigned k = 0; k < 4; k++) {
+        const Shown* rows = &lanes[8 * k + lane % 4 * 2];
+        to[k] = rows[0].row[lane / 4] | (unsigned)rows[1].row[lane / 4] << 16;
+    }
+}
+
+// cp.async: what is copied is NaN until its thread has waited for it.
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned group;
+};
+static thread_local std::vector<Copy> copies[1024];
+static thread_local unsigned copy_groups[1024];
+static void copy_async(void* to, const void* from, bool real) {
+    misaligned |= ((uintptr_t)to | (uintptr_t)from) % 16 != 0;
+    memset(to, 0xff, 16);
+    copies[current].push_back({to, real ? from : nullptr, copy_groups[current]});
+}
+static void commit_copies() { copy_groups[current]++; }
+template <int N>
+static void wait_copies() {
+    std::vector<Copy> waiting;
+    for (const Copy& copy : copies[current]) {
+        if (copy.group + N >= copy_groups[current]) {
+            waiting.push_back(copy);
+        } else if (copy.from) {
+            memcpy(copy.to, copy.from, 16);
+        } else {
+            memset(copy.to, 0, 16);
+        }
+    }
+    copies[current].swap(waiting);
+}
+static void forget_copies(unsigned thread) {
+    copies[thread].clear();
+    copy_groups[thread] = 0;
+}
+#else
+static void forget_copies(unsigned) {}
+#endif
+
 static void fibre_entry() {
     body(body_argument);
     fibres[current].state = DONE;
@@ -108,6 +227,7 @@ static void start_fibres(unsigned threads) {
         makecontext(&fibre.context, fibre_entry, 0);
         fibre.state = READY;
     }
+    for (unsigned k = 0; k < threads; k++) forget_copies(k);
 }
 
 // Lets a group of threads go on if all of them wait for the same thing.
@@ -165,7 +285,7 @@ static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I..
 }
 
 // 0, or the number of the argument whose size is wrong, from 1 on; -1 when their number is wrong, -2
-// when a barrier was not reached by all.
+// when a barrier was not reached by all, -3 when 16 bytes do not lie at a multiple of 16.
 template <class... A>
 static int run(void (*kernel)(A...), const unsigned* grid, unsigned threads, void** arguments,
                const size_t* sizes, size_t count) {
@@ -184,6 +304,7 @@ static int run(void (*kernel)(A...), const unsigned* grid, unsigned threads, voi
     };
     body_argument = &bound;
     gridDim = {grid[0], grid[1], 1};
+    misaligned = false;
     // The first block shows which kind of kernel this is: one that waits does so before it writes.
     blockIdx = {0, 0, 0};
     const bool waits = !run_plain(threads, false);
@@ -199,7 +320,7 @@ static int run(void (*kernel)(A...), const unsigned* grid, unsigned threads, voi
         }
     }
     body_argument = nullptr;
-    return 0;
+    return misaligned ? -3 : 0;
 }
 
 #define KERNEL(name, ...)                                                                          \
@@ -209,3 +330,4 @@ static int run(void (*kernel)(A...), const unsigned* grid, unsigned threads, voi
         return run(name, grid, threads, arguments, sizes, count);                                  \
     }                                                                                              \
     static void name(__VA_ARGS__)
+#define KERNEL_OF_TWO KERNEL

@@ -1,11 +1,11 @@
-//! Attention on a card: over tokens in chunks of queries whose scores exist in full and are made again
-//! on the way back; over frames by kernels of their own.
+//! Attention on a card: over tokens by the fused kernel where it serves, otherwise in chunks of queries
+//! whose scores exist in full and are made again on the way back; over frames by kernels of their own.
 
 use super::elementwise::same_type;
 use super::launch::{Argument, Grid, Kernel, arguments};
 use super::product::{Matrix, Product, heads};
 use super::sources::Source;
-use super::{Array, cast, fill};
+use super::{Array, cast, fill, fused_attention};
 use crate::cpu::attention::Sizes;
 use crate::cpu::time_attention::Sizes as TimeSizes;
 use crate::{DType, Error, Result};
@@ -99,8 +99,14 @@ impl Chunk {
     }
 }
 
-pub(crate) fn attention([q, k, v]: [&Array; 3], sizes: Sizes) -> Result<Array> {
-    chunked_attention([q, k, v], sizes, CHUNK_BYTES)
+/// The result and, where the fused kernel made it, the logarithm of the sum of each row's exponentials
+/// for the way back.
+pub(crate) fn attention(operands: [&Array; 3], sizes: Sizes) -> Result<(Array, Option<Array>)> {
+    if fused_attention::serves(operands[0].dtype(), sizes) {
+        let (out, log_sums) = fused_attention::attention(operands, sizes)?;
+        return Ok((out, Some(log_sums)));
+    }
+    Ok((chunked_attention(operands, sizes, CHUNK_BYTES)?, None))
 }
 
 pub(super) fn chunked_attention(
@@ -119,13 +125,17 @@ pub(super) fn chunked_attention(
     Ok(out)
 }
 
-/// Gradients of q, k and v.
+/// Gradients of q, k and v; `fused` is what [`attention`] gave, where it gave the logarithms.
 pub(crate) fn attention_backward(
     operands: [&Array; 3],
+    fused: Option<(&Array, &Array)>,
     dout: &Array,
     sizes: Sizes,
 ) -> Result<[Array; 3]> {
-    chunked_backward(operands, dout, sizes, CHUNK_BYTES)
+    match fused {
+        Some(saved) => fused_attention::attention_backward(operands, saved, dout, sizes),
+        None => chunked_backward(operands, dout, sizes, CHUNK_BYTES),
+    }
 }
 
 pub(super) fn chunked_backward(

@@ -211,6 +211,7 @@ impl Host {
             0 => Ok(()),
             -1 => Err(self.refused(kernel, "the number of arguments is wrong")),
             -2 => Err(self.refused(kernel, "some threads wait where others never come")),
+            -3 => Err(self.refused(kernel, "16 bytes at once do not lie at a multiple of 16")),
             k => Err(self.refused(kernel, &format!("argument {k} has the wrong size"))),
         }
     }

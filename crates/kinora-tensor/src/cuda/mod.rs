@@ -12,6 +12,7 @@ mod cache;
 mod card;
 pub(crate) mod conv;
 mod elementwise;
+mod fused_attention;
 mod launch;
 pub(crate) mod layout;
 mod libraries;

@@ -10,6 +10,7 @@ const COMMON: &str = include_str!("../../kernels/common.cuh");
 pub(crate) enum Source {
     Attention,
     Elementwise,
+    FusedAttention,
     Layout,
     Norm,
     Optim,
@@ -21,6 +22,7 @@ impl Source {
     pub(super) const ALL: [Source; 6] = [
         Source::Attention,
         Source::Elementwise,
+        Source::FusedAttention,
         Source::Layout,
         Source::Norm,
         Source::Optim,
@@ -31,6 +33,7 @@ impl Source {
         match self {
             Source::Attention => "attention",
             Source::Elementwise => "elementwise",
+            Source::FusedAttention => "fused_attention",
             Source::Layout => "layout",
             Source::Norm => "norm",
             Source::Optim => "optim",
@@ -42,6 +45,7 @@ impl Source {
         match self {
             Source::Attention => include_str!("../../kernels/attention.cu"),
             Source::Elementwise => include_str!("../../kernels/elementwise.cu"),
+            Source::FusedAttention => include_str!("../../kernels/fused_attention.cu"),
             Source::Layout => include_str!("../../kernels/layout.cu"),
             Source::Norm => include_str!("../../kernels/norm.cu"),
             Source::Optim => include_str!("../../kernels/optim.cu"),

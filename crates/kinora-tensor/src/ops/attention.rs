@@ -107,22 +107,29 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
 }
 
 fn attend_on_card(q: &Tensor, k: &Tensor, v: &Tensor, sizes: Sizes) -> Result<Tensor> {
-    let out = cuda::attention([q.array()?, k.array()?, v.array()?], sizes)?;
-    let kept = [q, k, v].map(Tensor::detach);
-    Ok(Tensor::recorded(
-        out,
-        q.shape(),
-        &[q, k, v],
-        move |dout, _| {
-            let [q, k, v] = &kept;
-            let operands = [q.array()?, k.array()?, v.array()?];
-            let parts = cuda::attention_backward(operands, dout.array()?, sizes)?;
-            let parts = parts.into_iter().zip(&kept);
-            parts
-                .map(|(part, input)| Ok(Some(Tensor::from_values(part, input.shape())?)))
-                .collect()
-        },
-    ))
+    let (out, log_sums) = cuda::attention([q.array()?, k.array()?, v.array()?], sizes)?;
+    let out = Tensor::from_values(out, q.shape())?;
+    let inputs = [q, k, v];
+    if !is_recording() || !inputs.iter().any(|input| input.is_tracked()) {
+        return Ok(out);
+    }
+    let kept = inputs.map(Tensor::detach);
+    // What was made in chunks is not read on the way back, and need not be kept for it.
+    let saved = log_sums.map(|log_sums| (out.clone(), log_sums));
+    let derivative = Derivative::new(&inputs, move |dout: &Tensor, _: &[bool]| {
+        let [q, k, v] = &kept;
+        let operands = [q.array()?, k.array()?, v.array()?];
+        let saved = match &saved {
+            Some((out, log_sums)) => Some((out.array()?, log_sums)),
+            None => None,
+        };
+        let parts = cuda::attention_backward(operands, saved, dout.array()?, sizes)?;
+        let parts = parts.into_iter().zip(&kept);
+        parts
+            .map(|(part, input)| Ok(Some(Tensor::from_values(part, input.shape())?)))
+            .collect()
+    });
+    Ok(out.with_derivative(derivative))
 }
 
 #[cfg(test)]

@@ -222,16 +222,22 @@ fn products(cases: &mut Cases) {
 }
 
 fn attentions(cases: &mut Cases) {
-    for [b, n, m, heads, d] in [[1, 1, 1, 1, 1], [2, 37, 5, 3, 7], [1, 60, 300, 2, 64]] {
+    for [b, n, m, heads, d] in [
+        [1, 1, 1, 1, 1],
+        [2, 37, 5, 3, 7],
+        [1, 60, 300, 2, 64],
+        [2, 130, 17, 1, 64],
+    ] {
         let (q, k) = ([b, n, heads * d], [b, m, heads * d]);
         cases.add("attention", &[&q, &k, &k], 3, move |x| {
             ops::attention(&x[0], &x[1], &x[2], heads)
         });
     }
-    let q = &[2, 37, 2 * 9][..];
-    cases.add("causal_attention", &[q, q, q], 3, |x| {
-        ops::causal_attention(&x[0], &x[1], &x[2], 2)
-    });
+    for q in [&[2, 37, 2 * 9][..], &[1, 130, 2 * 64]] {
+        cases.add("causal_attention", &[q, q, q], 3, |x| {
+            ops::causal_attention(&x[0], &x[1], &x[2], 2)
+        });
+    }
     for [b, t, s, heads, d] in [
         [1, 1, 1, 1, 1],
         [2, 5, 11, 3, 9],
