@@ -52,6 +52,7 @@ impl LinearGuider {
         let mut scale_dims = vec![1; dims.len()];
         scale_dims[1] = dims[1];
         let scales = Tensor::from_vec(self.scales(dims[1]), scale_dims)?; // [1, t, 1, ..]
+        let scales = scales.to_device(cond.device())?;
         let push = ops::mul_broadcast(&ops::sub(cond, uncond)?, &scales)?;
         Ok(ops::add(uncond, &push)?)
     }

@@ -6,7 +6,7 @@
 
 use crate::{Error, Result};
 use kinora_tensor::random::Philox;
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Device, Tensor, ops};
 use std::ops::ControlFlow;
 
 /// D(x; σ), the estimate of the data behind `x` at noise level σ. `E` is the network's own error.
@@ -252,6 +252,10 @@ fn report(
 /// the last bits of this are seen in the picture, and these are diffusers' own.
 fn slope(x: &Tensor, denoised: &Tensor, sigma: f32) -> Result<Tensor> {
     let away = ops::sub(x, denoised)?;
+    if away.device() != Device::Cpu {
+        // A card's products add up in another order anyway, which is more than this last bit.
+        return Ok(ops::scale(&away, 1.0 / sigma)?);
+    }
     let slopes = away.as_f32()?.iter().map(|away| away / sigma);
     Ok(Tensor::from_vec(slopes.collect(), x.shape())?)
 }
@@ -284,7 +288,8 @@ fn noised(
     random: &mut Philox,
 ) -> Result<Tensor> {
     let deviation = s_noise * (raised * raised - sigma * sigma).sqrt();
-    let noise = ops::scale(&random.normal(x.shape())?, deviation)?;
+    let noise = random.normal(x.shape())?.to_device(x.device())?;
+    let noise = ops::scale(&noise, deviation)?;
     Ok(ops::add(x, &noise)?)
 }
 

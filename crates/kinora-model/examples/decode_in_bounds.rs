@@ -5,6 +5,7 @@
 //!
 //! The channels, such as `32,32,64,64`, are those of the full-size autoencoder where none are given.
 
+use kinora_model::compute::Compute;
 use kinora_model::params::Source;
 use kinora_model::vae::{Decoding, Vae, VaeConfig, decode_peak_bytes};
 use kinora_tensor::{no_grad, random::Philox};
@@ -42,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             budget_bytes: mib.parse::<usize>()? << 20,
         },
     };
-    let planned = decode_peak_bytes(&config, [t, h, w], decoding)?;
+    let planned = decode_peak_bytes(&config, [t, h, w], decoding, Compute::PROCESSOR)?;
     let before = peak_mib();
     let start = Instant::now();
     let mut sum = 0.0;

@@ -11,6 +11,7 @@ pub mod weights;
 pub mod layers;
 
 pub mod clip;
+pub mod compute;
 pub mod judges;
 pub mod unet;
 pub mod vae;

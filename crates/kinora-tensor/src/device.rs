@@ -23,14 +23,32 @@ impl std::fmt::Display for Device {
 impl std::str::FromStr for Device {
     type Err = String;
 
+    /// `cpu`, `cuda` for the first card, or `cuda:1` for the second and so on.
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "cpu" => Ok(Device::Cpu),
-            cuda if cuda == "cuda" || cuda.starts_with("cuda:") => Err(
-                "device: no whole model runs on a card yet, only single operations do; take `cpu`"
-                    .to_owned(),
-            ),
-            other => Err(format!("device: expected `cpu`, found `{other}`")),
+        let ordinal = match text {
+            "cpu" => return Ok(Device::Cpu),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        };
+        ordinal.map(Device::Cuda).ok_or_else(|| {
+            format!("device: expected `cpu`, `cuda`, or `cuda:` and a number, found `{text}`")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_read_as_it_is_written() {
+        for device in [Device::Cpu, Device::Cuda(0), Device::Cuda(3)] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for odd in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda1"] {
+            let error = odd.parse::<Device>().unwrap_err();
+            assert!(error.ends_with(&format!("found `{odd}`")), "{error}");
         }
     }
 }

@@ -21,6 +21,22 @@ impl DType {
     }
 }
 
+impl std::str::FromStr for DType {
+    type Err = String;
+
+    /// By the names of this crate, or by those of diffusers and PyTorch.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" | "fp32" | "float32" => Ok(DType::F32),
+            "f16" | "fp16" | "float16" => Ok(DType::F16),
+            "bf16" | "bfloat16" => Ok(DType::BF16),
+            other => Err(format!(
+                "element type: expected f32, bf16 or f16, found `{other}`"
+            )),
+        }
+    }
+}
+
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

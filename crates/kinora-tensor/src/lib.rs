@@ -41,7 +41,10 @@ mod cuda;
 pub use cores::on_the_cores;
 #[cfg(any(test, feature = "host-machine"))]
 pub use cuda::host_device;
-pub use cuda::{CardReport, cards, missing_libraries};
+pub use cuda::{
+    CardMemory, CardReport, DeviceBuffer, card_array_bytes, card_memory, card_working_bytes, cards,
+    missing_libraries, ready_card, synchronize,
+};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -1,5 +1,7 @@
 //! What this machine can do at best, measured: the ceiling every stage is held against.
 
+use crate::random::Philox;
+use crate::{DType, Device, Result, Tensor, ops, synchronize};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -81,6 +83,49 @@ pub fn copy_bandwidth_gbs(runs: usize) -> f64 {
     .map_or(0.0, |seconds| (ELEMENTS * 8) as f64 / seconds / 1e9)
 }
 
+/// The rate at which a device multiplies square matrices of `side` rows, in GFLOP/s: the best of `runs`
+/// runs, each waited for. What a card does at best, in the type its networks compute in.
+///
+/// # Errors
+/// When the device cannot be used or has no room for three such matrices.
+pub fn matmul_gflops(device: Device, dtype: DType, side: usize, runs: usize) -> Result<f64> {
+    let matrix = |seed| {
+        let values = Philox::new(seed, 0).normal([side, side])?;
+        values.to_device(device)?.to_dtype(dtype)
+    };
+    let (x, w) = (matrix(1)?, matrix(2)?);
+    let seconds = best_on(device, runs, || ops::linear(&x, &w, None))?;
+    Ok(seconds.map_or(0.0, |seconds| 2.0 * (side as f64).powi(3) / seconds / 1e9))
+}
+
+/// The rate at which a device reads one array of `elements` f32 values and writes another, in GB/s
+/// (both counted): the best of `runs` runs, each waited for.
+///
+/// # Errors
+/// When the device cannot be used or has no room for both arrays.
+pub fn device_copy_gbs(device: Device, elements: usize, runs: usize) -> Result<f64> {
+    let x = Tensor::full(1.0, [elements]).to_device(device)?;
+    let seconds = best_on(device, runs, || ops::scale(&x, 1.0))?;
+    Ok(seconds.map_or(0.0, |seconds| (elements * 8) as f64 / seconds / 1e9))
+}
+
+/// As [`best`], of work that a device does after it was asked for it.
+fn best_on(
+    device: Device,
+    runs: usize,
+    mut work: impl FnMut() -> Result<Tensor>,
+) -> Result<Option<f64>> {
+    let mut outcome = Ok(());
+    let seconds = best(runs, || {
+        let done = work().and_then(|result| {
+            synchronize(device)?;
+            Ok(drop(result))
+        });
+        outcome = std::mem::replace(&mut outcome, Ok(())).and(done);
+    });
+    outcome.map(|()| seconds)
+}
+
 /// Seconds of the fastest of `runs` runs, one more being run first to warm up.
 fn best(runs: usize, mut work: impl FnMut()) -> Option<f64> {
     work();
@@ -99,6 +144,21 @@ mod tests {
 
     fn chains(rounds: u64, start: f32) -> f32 {
         Arch::new().dispatch(Chains { rounds, start })
+    }
+
+    #[test]
+    fn a_device_is_measured_or_refuses() -> Result<()> {
+        let mut devices = vec![Device::Cpu];
+        devices.extend(crate::host_device(1 << 20));
+        for device in devices {
+            assert!(matmul_gflops(device, DType::F32, 32, 2)? > 0.0);
+            assert!(device_copy_gbs(device, 1 << 10, 2)? > 0.0);
+        }
+        if let Some(small) = crate::host_device(1 << 10) {
+            let error = device_copy_gbs(small, 1 << 20, 1).unwrap_err().to_string();
+            assert!(error.contains("out of memory"), "{error}");
+        }
+        Ok(())
     }
 
     #[test]

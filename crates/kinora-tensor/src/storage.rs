@@ -9,6 +9,7 @@ use crate::cuda::{Array, Board};
 use crate::{DType, Device, Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -182,16 +183,17 @@ impl Values {
         }
     }
 
-    /// The little-endian bytes of the values in their own type.
+    /// The little-endian bytes of the values in their own type: where they lie, if they are on the
+    /// processor, so that a mapped file goes to a card without a copy in main memory.
     ///
     /// # Errors
     /// When a card fails while they are copied from it.
-    pub(crate) fn to_le_bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn le_bytes(&self) -> Result<Cow<'_, [u8]>> {
         Ok(match self {
-            Values::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Values::F16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Values::BF16(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Values::Card(array) => array.to_bytes()?,
+            Values::F32(values) => bytes_of(values, |v| v.to_le_bytes()),
+            Values::F16(values) => bytes_of(values, |v| v.to_le_bytes()),
+            Values::BF16(values) => bytes_of(values, |v| v.to_le_bytes()),
+            Values::Card(array) => Cow::Owned(array.to_bytes()?),
         })
     }
 
@@ -220,15 +222,38 @@ impl Values {
     /// # Errors
     /// When a device cannot be used, or has no memory left.
     pub(crate) fn copied_to(&self, device: Device) -> Result<Self> {
-        let bytes = self.to_le_bytes()?;
+        Self::placed(&self.le_bytes()?, self.dtype(), device)
+    }
+
+    /// Values given as little-endian bytes, on a device.
+    ///
+    /// # Errors
+    /// When a device cannot be used, or has no memory left.
+    pub(crate) fn placed(bytes: &[u8], dtype: DType, device: Device) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::from_le_bytes(&bytes, self.dtype())),
+            Device::Cpu => Ok(Self::from_le_bytes(bytes, dtype)),
             Device::Cuda(ordinal) => {
-                let board: std::sync::Arc<Board> = crate::cuda::open(ordinal)?;
-                Ok(Array::from_bytes(&board, &bytes, self.dtype())?.into())
+                let board: Arc<Board> = crate::cuda::open(ordinal)?;
+                Ok(Array::from_bytes(&board, bytes, dtype)?.into())
             }
         }
     }
+}
+
+/// The bytes of values: in place where this machine has them in that order.
+fn bytes_of<T: Element, const N: usize>(
+    values: &[T],
+    to_le_bytes: impl Fn(&T) -> [u8; N],
+) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        // SAFETY: an element has no padding, every byte of it may be read, and the length is that of
+        // the slice, which the result borrows.
+        #[allow(unsafe_code)]
+        let bytes =
+            unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned(values.iter().flat_map(to_le_bytes).collect())
 }
 
 /// The values of one array in the type they are stored in.

@@ -294,8 +294,23 @@ impl Tensor {
     /// # Panics
     /// When a card fails while they are copied from it; `to_device` gives the error instead.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        let bytes = self.node.values.to_le_bytes();
-        bytes.unwrap_or_else(|error| panic!("{error}"))
+        let bytes = self.node.values.le_bytes();
+        bytes.unwrap_or_else(|error| panic!("{error}")).into_owned()
+    }
+
+    /// Values given as their little-endian bytes, on a device.
+    ///
+    /// # Errors
+    /// When they do not fill the shape, the device cannot be used, or it has no memory left.
+    pub fn from_le_bytes(
+        bytes: &[u8],
+        dtype: DType,
+        shape: impl Into<Shape>,
+        device: Device,
+    ) -> Result<Self> {
+        let shape = shape.into();
+        check_length(&shape, bytes.len() / dtype.size_bytes())?;
+        Self::from_values(Values::placed(bytes, dtype, device)?, shape)
     }
 
     /// The same values stored in another type, rounded to nearest even. Not recorded.

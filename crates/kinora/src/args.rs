@@ -1,5 +1,6 @@
 //! What the user typed. No work is done here.
 
+use crate::device::DeviceWish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kinora_curate::sources::Slice;
 use kinora_curate::step::Step;
@@ -117,9 +118,14 @@ pub struct GenerateArgs {
     /// Weights variant of a diffusers folder: fp32, fp16 or bf16 [default: the first that is there].
     #[arg(long)]
     pub variant: Option<Variant>,
-    /// Where to compute.
-    #[arg(long, default_value_t = Device::Cpu)]
-    pub device: Device,
+    /// Where to compute: cpu; cuda, or cuda:1 for the second card and so on; or auto, the first card
+    /// that can be used and has room, else cpu.
+    #[arg(long, default_value_t = DeviceWish::On(Device::Cpu))]
+    pub device: DeviceWish,
+    /// Type of weights and activations on a card: bf16, f16 or f32 [default: bf16]. Sums are f32 in
+    /// each; the processor computes in f32.
+    #[arg(long)]
+    pub dtype: Option<DType>,
     /// Print the plan and stop.
     #[arg(long)]
     pub plan: bool,
@@ -316,9 +322,14 @@ pub struct BenchArgs {
     /// Runs of each stage; the median is told.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
-    /// Where to compute.
-    #[arg(long, default_value_t = Device::Cpu)]
-    pub device: Device,
+    /// Where to compute: cpu; cuda, or cuda:1 for the second card and so on; or auto, the first card
+    /// that can be used and has room, else cpu.
+    #[arg(long, default_value_t = DeviceWish::On(Device::Cpu))]
+    pub device: DeviceWish,
+    /// Type of weights and activations on a card: bf16, f16 or f32 [default: bf16]. Sums are f32 in
+    /// each; the processor computes in f32.
+    #[arg(long)]
+    pub dtype: Option<DType>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -352,16 +363,14 @@ pub struct SelfcheckArgs {
     pub json: bool,
 }
 
-/// A card by its number. No model runs on one yet, so this is no device for the other verbs.
+/// A card by its number.
 fn card(text: &str) -> Result<Device, String> {
-    let ordinal = match text.strip_prefix("cuda") {
-        Some("") => Some(0),
-        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()),
-        None => None,
-    };
-    ordinal
-        .map(Device::Cuda)
-        .ok_or_else(|| format!("expected `cuda` or `cuda:` and a number, found `{text}`"))
+    match text.parse() {
+        Ok(device @ Device::Cuda(_)) => Ok(device),
+        _ => Err(format!(
+            "expected `cuda` or `cuda:` and a number, found `{text}`"
+        )),
+    }
 }
 
 /// `kinora sheet`

@@ -4,10 +4,11 @@ mod stages;
 
 use crate::Outcome;
 use crate::args::{BenchArgs, BenchStage};
-use crate::memory;
 use crate::progress::{Manner, Reporter};
+use crate::{device, memory};
 use anyhow::bail;
-use kinora_tensor::machine;
+use kinora_model::compute::Compute;
+use kinora_tensor::{machine, synchronize};
 use serde_json::{Map, Value, json};
 use stages::Subject;
 use std::io::Write as _;
@@ -40,11 +41,18 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     }
     let reporter = Reporter::new(Manner::choose(args.json));
     let wanted = |stage: &BenchStage| args.stage.is_empty() || args.stage.contains(stage);
-    let stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
+    let mut stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
+    let (place, (), why) = device::choose(args.device, args.dtype, |_| Ok(()))?;
+    if let (Some(why), false) = (why, args.json) {
+        reporter.tell("device", &why, Value::Null)?;
+    }
     // The machine is always measured: a rate says little without its ceiling.
-    let peak_gflops = machine::multiply_add_gflops(5);
-    let bandwidth_gbs = machine::copy_bandwidth_gbs(5);
-    let subject = Subject::new(args)?;
+    let (peak_gflops, bandwidth_gbs) = ceiling(place.compute)?;
+    let subject = Subject::new(args, place.compute)?;
+    if place.compute.is_on_card() && args.stage.is_empty() {
+        // Asked for by name it is refused: the optimiser's step is the processor's.
+        stages.retain(|stage| *stage != BenchStage::TrainStep);
+    }
     let mut report = Map::new();
     report.insert("peak_gflops".into(), rounded(peak_gflops));
     report.insert("bandwidth_gbs".into(), rounded(bandwidth_gbs));
@@ -60,7 +68,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             report.insert("train_step_setup".into(), stages::train_step_setup());
         }
     }
-    let peak_memory_mib = memory::peak_bytes().map(|bytes| bytes >> 20);
+    let peak_memory_mib = peak_memory_bytes(place.compute)?.map(|bytes| bytes >> 20);
     report.insert("peak_memory_mib".into(), json!(peak_memory_mib));
     report.insert("settings".into(), subject.settings());
     let mut out = std::io::stdout().lock();
@@ -70,7 +78,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     }
     writeln!(
         out,
-        "this machine: {peak_gflops:.0} GFLOP/s, {bandwidth_gbs:.1} GB/s"
+        "{}: {peak_gflops:.0} GFLOP/s, {bandwidth_gbs:.1} GB/s",
+        match place.compute.is_on_card() {
+            false => "this machine".to_owned(),
+            true => place.compute.to_string(),
+        }
     )?;
     writeln!(
         out,
@@ -94,6 +106,30 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// What the device does at best: GFLOP/s, those of a card as it multiplies matrices in its type; and GB/s
+/// read and written.
+fn ceiling(compute: Compute) -> anyhow::Result<(f64, f64)> {
+    if !compute.is_on_card() {
+        let peak_gflops = machine::multiply_add_gflops(5);
+        return Ok((peak_gflops, machine::copy_bandwidth_gbs(5)));
+    }
+    // Both take a card about a hundredth of a second: 3 · 128 MiB in 16 bits, 2 · 1 GiB.
+    const SIDE: usize = 8192;
+    const VALUES: usize = 256 << 20;
+    let device = compute.device();
+    let peak_gflops = machine::matmul_gflops(device, compute.dtype(), SIDE, 5)?;
+    Ok((peak_gflops, machine::device_copy_gbs(device, VALUES, 5)?))
+}
+
+/// The most memory the work took: of main memory, or of the card, whose allocator keeps what it got.
+fn peak_memory_bytes(compute: Compute) -> anyhow::Result<Option<u64>> {
+    if !compute.is_on_card() {
+        return Ok(memory::peak_bytes());
+    }
+    let card = kinora_tensor::card_memory(compute.device())?;
+    Ok(Some(card.taken_bytes as u64))
+}
+
 /// The median of `runs` runs of a stage after one to warm up; nothing for the machine itself.
 fn measure(
     subject: &Subject,
@@ -111,12 +147,16 @@ fn measure(
     };
     let (mut work, tflop) = subject.stage(stage)?;
     let shown = reporter.stage(name, runs + 1);
+    let device = subject.compute().device();
     work()?;
+    synchronize(device)?;
     let mut seconds = Vec::with_capacity(runs);
     for run in 0..runs {
         shown.bar().set_position(run as u64 + 1);
         let started = Instant::now();
         work()?;
+        // A card is only asked for its work; the time is that of its end.
+        synchronize(device)?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     shown.dismiss();

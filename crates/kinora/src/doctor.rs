@@ -113,7 +113,7 @@ fn findings() -> Vec<Finding> {
     ]
 }
 
-/// The cards, and what their libraries lack. Models compute on the processor so far, with or without.
+/// The cards, and what their libraries lack.
 fn cards() -> Finding {
     let (found, fault) = match kinora_tensor::cards() {
         Err(fault) => (None, fault),
@@ -137,7 +137,7 @@ fn cards() -> Finding {
     Finding {
         name: "cuda",
         found,
-        disables: "checking the operations on a card (selfcheck); models compute on the processor",
+        disables: "--device cuda; models compute on the processor",
         remedy: fault.into(),
         needed: false,
     }

@@ -4,10 +4,11 @@ use crate::args::{GenerateArgs, SamplerName};
 use crate::defaults::Defaults;
 use crate::interrupt::Interrupt;
 use crate::progress::{Manner, Reporter, Stage, named, round};
-use crate::{Outcome, model_path, plan};
+use crate::{Outcome, device, model_path, plan};
 use anyhow::{Context as _, bail};
 use kinora_diffusion::{LinearGuider, Sampler};
 use kinora_media::{Fps, Metadata, Rgb8Image, SheetRow, SheetStyle, Writer, contact_sheet};
+use kinora_model::compute::Compute;
 use kinora_model::generate::{self, Event, Model, Settings};
 use kinora_model::pixels::{Picture, frames01_from_tensor, rgb8_from_tensor};
 use kinora_model::vae::{Decoding, Vae};
@@ -42,18 +43,25 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     let weights = Weights::open_with(&path, &opening)?;
     reading.finish()?;
     let mut settings = settings(args, &path, &weights)?;
-    let (text, fields) = plan::make(&weights, &mut settings, args.max_memory_gib)?;
-    reporter.tell("plan", &text, fields)?;
+    let (place, planned, why) = device::choose(args.device, args.dtype, |place| {
+        plan::make(&weights, &settings, args.max_memory_gib, place)
+    })?;
+    if let Some(why) = why {
+        let device = place.compute.device().to_string();
+        reporter.tell("device", &why, json!({ "device": device, "why": why }))?;
+    }
+    reporter.tell("plan", &planned.text, planned.fields)?;
+    settings.decoding = planned.decoding;
     if args.plan {
         return Ok(Outcome::Done);
     }
-    let metadata = metadata(args, &settings, &weights);
+    let metadata = metadata(args, &settings, &weights, place.compute);
     let fps = Fps::whole(settings.fps).context("--fps: expected at least 1")?;
     let writer = Writer::create(&args.out, settings.width, settings.height, fps, &metadata)?;
 
     // The networks, the noise, the walk, the frames.
     let building = reporter.stage("load", 1);
-    let model = Model::load(&weights)?;
+    let model = Model::load_on(&weights, place.compute)?;
     building.finish()?;
     let mut watch = Watch {
         reporter: &reporter,
@@ -61,6 +69,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
         stage: None,
         args,
         vae: &model.vae,
+        compute: model.compute,
         failed: None,
     };
     let frames = generate::generate(model.networks(), picture, &settings, &mut |event| {
@@ -134,7 +143,12 @@ fn settings(args: &GenerateArgs, path: &Path, weights: &Weights) -> anyhow::Resu
 }
 
 /// What is written into the video about how it was made.
-fn metadata(args: &GenerateArgs, settings: &Settings, weights: &Weights) -> Metadata {
+fn metadata(
+    args: &GenerateArgs,
+    settings: &Settings,
+    weights: &Weights,
+    compute: Compute,
+) -> Metadata {
     let sampler = format!("{:?}", args.sampler).to_lowercase();
     let decoding = match settings.decoding {
         Decoding::Chunked { frames } => format!("chunks of {frames} frames"),
@@ -159,6 +173,8 @@ fn metadata(args: &GenerateArgs, settings: &Settings, weights: &Weights) -> Meta
         "sigma_max": settings.sigma_max,
         "sigma_min": settings.sigma_min,
         "decoding": decoding,
+        "device": if compute.is_on_card() { "cuda" } else { "cpu" },
+        "dtype": compute.dtype().to_string(),
     });
     facts.as_object().cloned().unwrap_or_default()
 }
@@ -196,6 +212,7 @@ struct Watch<'a> {
     stage: Option<(generate::Stage, Stage<'a>)>,
     args: &'a GenerateArgs,
     vae: &'a Vae,
+    compute: Compute,
     /// The first thing that went wrong in showing it.
     failed: Option<anyhow::Error>,
 }
@@ -255,7 +272,8 @@ impl Watch<'_> {
         for frame in shown {
             let latents = ops::narrow(denoised, 1, frame, 1)?;
             let latents = ops::scale(&latents, 1.0 / self.vae.config().scaling_factor)?;
-            let decoded = self.vae.decode(&latents)?;
+            let decoded = self.vae.decode(&self.compute.there(&latents)?)?;
+            let decoded = Compute::back(&decoded)?;
             let &[_, _, height, width, _] = decoded.dims() else {
                 bail!("a clip has five axes")
             };

@@ -15,6 +15,7 @@ mod sheet;
 mod train;
 
 mod defaults;
+mod device;
 mod interrupt;
 mod memory;
 mod model_path;
@@ -66,7 +67,7 @@ fn run(verb: args::Verb) -> anyhow::Result<Outcome> {
 
 /// The causes one after another, none told twice: an error of the libraries already ends with the
 /// words of what caused it.
-fn in_words(error: &anyhow::Error) -> String {
+pub(crate) fn in_words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
         let cause = cause.trim_end();

@@ -1,42 +1,48 @@
 //! What a run of `generate` will take, told before it begins, and refused where it cannot fit.
 
-use crate::memory;
+use crate::device::Place;
 use anyhow::bail;
+use kinora_model::compute::Compute;
 use kinora_model::generate::{Configs, Settings};
 use kinora_model::plan::Plan;
 use kinora_model::vae::Decoding;
-use kinora_model::weights::{Weights, describe};
+use kinora_model::weights::Weights;
 use kinora_tensor::machine;
 use serde_json::{Value, json};
 
 /// Share of the machine's peak that whole networks reach; the estimate of time rests on it until
-/// the first step has been timed.
+/// the first step has been timed. On a card it is not measured yet.
 const EXPECTED_SHARE_OF_PEAK: f64 = 0.5;
 
-/// The plan of a run, in words and in fields. A whole decode that does not fit is bounded in
-/// `settings`, which gives the same frames.
+/// The plan of a run.
+pub struct Planned {
+    /// In words.
+    pub text: String,
+    /// In fields.
+    pub fields: Value,
+    /// How the frames come out of their latents: a whole decode that does not fit is bounded, which
+    /// gives the same frames.
+    pub decoding: Decoding,
+}
+
+/// Plans a run on a device that is ready.
 ///
 /// # Errors
 /// When the run cannot fit; the text names settings that would.
 pub fn make(
     weights: &Weights,
-    settings: &mut Settings,
+    settings: &Settings,
     max_memory_gib: Option<f64>,
-) -> anyhow::Result<(String, Value)> {
-    let parts = describe(&weights.path, None)?.parts;
-    let weights_bytes = parts.iter().map(|part| part.bytes).sum();
+    place: &Place,
+) -> anyhow::Result<Planned> {
+    let compute = place.compute;
     let available_bytes = match max_memory_gib {
         Some(gib) if gib > 0.0 => (gib * f64::from(1 << 30)) as usize,
         Some(gib) => bail!("--max-memory-gib: expected a number above zero, found {gib}"),
-        None => memory::available_bytes().map_or(usize::MAX, |bytes| bytes as usize),
+        None => place.free_bytes.unwrap_or(usize::MAX),
     };
-    let plan = Plan::fitting(
-        Configs::of(weights),
-        weights_bytes,
-        settings,
-        available_bytes,
-    )?;
-    settings.decoding = plan.decoding;
+    let load = (weights.bytes_on(compute), compute);
+    let plan = Plan::fitting(Configs::of(weights), load, settings, available_bytes)?;
     let decoding = match plan.decoding {
         Decoding::Whole => "decoded exactly, at once".to_owned(),
         Decoding::Bounded { budget_bytes } => {
@@ -44,10 +50,17 @@ pub fn make(
         }
         Decoding::Chunked { frames } => format!("decoded approximately, {frames} frames at a time"),
     };
-    let rate = machine::multiply_add_gflops(1) * 1e9 * EXPECTED_SHARE_OF_PEAK;
-    let seconds = plan.seconds_at(rate);
+    let seconds = plan.seconds_at(rate(compute)? * EXPECTED_SHARE_OF_PEAK);
+    let (memory, reserve) = match compute.is_on_card() {
+        false => ("memory".to_owned(), String::new()),
+        true => (
+            format!("the memory of {compute}"),
+            format!(", {} for its libraries", gib(plan.reserve_bytes)),
+        ),
+    };
     let text = format!(
-        "plan: {} of memory at most, {} of it weights, {} free; {decoding}; {:.1} TFLOP, about {}",
+        "plan: {} of {memory} at most, {} of it weights{reserve}, {} free; {decoding}; {:.1} TFLOP, \
+         about {}",
         gib(plan.peak_bytes()),
         gib(plan.weights_bytes),
         gib(available_bytes),
@@ -55,11 +68,29 @@ pub fn make(
         duration(seconds),
     );
     let fields = json!({
+        "device": compute.device().to_string(), "dtype": compute.dtype().to_string(),
         "peak_bytes": plan.peak_bytes(), "weights_bytes": plan.weights_bytes,
+        "reserve_bytes": plan.reserve_bytes,
         "available_bytes": available_bytes, "decoding": decoding,
         "tflop": plan.flop() / 1e12, "estimated_s": crate::progress::round(seconds),
     });
-    Ok((text, fields))
+    Ok(Planned {
+        text,
+        fields,
+        decoding: plan.decoding,
+    })
+}
+
+/// Multiplications and additions a second at best: of the cores in f32, of a card as it multiplies
+/// matrices in the type it computes in.
+fn rate(compute: Compute) -> anyhow::Result<f64> {
+    // Large enough to fill a card for a moment.
+    const SIDE: usize = 2048;
+    let gflops = match compute.is_on_card() {
+        false => machine::multiply_add_gflops(1),
+        true => machine::matmul_gflops(compute.device(), compute.dtype(), SIDE, 1)?,
+    };
+    Ok(gflops * 1e9)
 }
 
 fn gib(bytes: usize) -> String {

@@ -5,7 +5,7 @@ use super::block::Block;
 use crate::layers::{LayerNorm, Linear, widened};
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
-use kinora_tensor::{Param, Tensor, ops};
+use kinora_tensor::{Device, Param, Tensor, ops};
 
 /// A vision transformer with a projection: patches become tokens behind a class token, and the class
 /// token of the last block is the picture's embedding.
@@ -36,6 +36,11 @@ impl ClipVision {
     /// The settings.
     pub fn config(&self) -> &ClipVisionConfig {
         &self.trunk.config
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> Device {
+        self.projection.device()
     }
 
     /// The embeddings of pictures whose channels are normalised by CLIP's means and deviations. The

@@ -11,6 +11,7 @@ pub use pillow::{bicubic, lanczos};
 
 use crate::Result;
 use crate::clip::{CLIP_MEAN, CLIP_STD, ClipVision};
+use crate::compute::Compute;
 use crate::pixels::{self, Picture};
 use crate::vae::Vae;
 use kinora_tensor::{Tensor, ops};
@@ -38,9 +39,22 @@ impl Conditioning {
             added: self.added,
         }
     }
+
+    /// The same where the UNet takes it.
+    ///
+    /// # Errors
+    /// When the device cannot be used, or has no memory left.
+    pub fn on(&self, compute: Compute) -> Result<Conditioning> {
+        Ok(Conditioning {
+            context: compute.there(&self.context)?,
+            concat: compute.there(&self.concat)?,
+            added: self.added,
+        })
+    }
 }
 
-/// The token that says what is on the picture. It is the embedding as the tower gives it, not
+/// The token that says what is on the picture, where the tower is and in f32, in which a still is
+/// looked at and encoded on any device: it is done once. It is the embedding as the tower gives it, not
 /// brought to unit length.
 ///
 /// # Shapes
@@ -55,7 +69,8 @@ pub fn context_from_picture(clip: &ClipVision, picture: Picture<'_>) -> Result<T
     let offset = Tensor::from_vec(CLIP_MEAN.map(|m| -m).to_vec(), [1, 1, 1, 3])?;
     let factor = Tensor::from_vec(CLIP_STD.map(|s| 1.0 / s).to_vec(), [1, 1, 1, 3])?;
     let normalised = ops::mul_broadcast(&ops::add_broadcast(&unit, &offset)?, &factor)?;
-    let token = clip.forward(&normalised)?; // [1, d]
+    // A picture is resized and normalised on the processor, once.
+    let token = clip.forward(&normalised.to_device(clip.device())?)?; // [1, d]
     let d = token.elements();
     Ok(token.reshape([1, 1, d])?)
 }
@@ -78,7 +93,8 @@ pub fn still_from_picture(picture: Picture<'_>, height: usize, width: usize) -> 
 /// A little noise keeps the model from copying the still's grain into every frame.
 ///
 /// # Shapes
-/// `still` and `noise` are `[1, h', w', 3]`; the result is `[1, 1, h, w, c]`.
+/// `still` and `noise` are `[1, h', w', 3]`; the result is `[1, 1, h, w, c]`, where the autoencoder is,
+/// in f32.
 ///
 /// # Errors
 /// When the shapes differ or the encoder fails.
@@ -89,7 +105,7 @@ pub fn concat_from_still(
     noise_aug: f32,
 ) -> Result<Tensor> {
     let noised = ops::add(still, &ops::scale(noise, noise_aug)?)?;
-    let latents = vae.encode(&noised)?.mean; // [1, h, w, c]
+    let latents = vae.encode(&noised.to_device(vae.device())?)?.mean; // [1, h, w, c]
     Ok(latents.reshape([&[1], latents.dims()].concat())?)
 }
 

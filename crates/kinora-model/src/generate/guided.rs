@@ -3,14 +3,16 @@
 use super::progress::{Progress, Stage};
 use super::settings::Settings;
 use crate::Result;
+use crate::compute::Compute;
 use crate::conditioner::Conditioning;
 use crate::unet::{Prepared, UNet};
 use kinora_diffusion::{LinearGuider, v_scaling};
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{DType, Tensor, ops};
 
 /// The UNet with all that stays the same over the steps computed once.
 pub(super) struct Guided<'a> {
     unet: &'a UNet,
+    compute: Compute,
     guider: LinearGuider,
     branches: Branches,
 }
@@ -27,6 +29,7 @@ enum Branches {
 impl<'a> Guided<'a> {
     pub(super) fn new(
         unet: &'a UNet,
+        compute: Compute,
         conditioning: &Conditioning,
         settings: &Settings,
     ) -> Result<Self> {
@@ -36,9 +39,10 @@ impl<'a> Guided<'a> {
             unet.prepare(context, &added, Some(concat), frames)
         };
         let alone = |one: &Conditioning| prepare(&one.context, &one.concat, 1);
-        let without = conditioning.without_still();
+        let conditioning = conditioning.on(compute)?;
+        let without = conditioning.without_still().on(compute)?;
         let branches = if !guider.is_active() {
-            Branches::Conditional(alone(conditioning)?)
+            Branches::Conditional(alone(&conditioning)?)
         } else if settings.branches_together {
             let context = ops::concat(&[&without.context, &conditioning.context], 0)?;
             let concat = ops::concat(&[&without.concat, &conditioning.concat], 0)?;
@@ -46,11 +50,12 @@ impl<'a> Guided<'a> {
         } else {
             Branches::InTurn {
                 uncond: alone(&without)?,
-                cond: alone(conditioning)?,
+                cond: alone(&conditioning)?,
             }
         };
         Ok(Guided {
             unet,
+            compute,
             guider,
             branches,
         })
@@ -76,13 +81,14 @@ impl<'a> Guided<'a> {
     ) -> Result<Tensor> {
         let scaling = v_scaling(sigma);
         // The still's latents were never scaled: the UNet has them from `prepare`.
-        let input = scaling.input(noised)?;
+        let input = self.compute.there(&scaling.input(noised)?)?;
         let pass = |prepared: &Prepared, input: &Tensor| -> Result<Tensor> {
             let clips = input.dims()[0];
             let labels = vec![scaling.c_noise; clips];
             let output = self.unet.forward_prepared(prepared, input, &labels)?;
             progress.advance(Stage::Denoise)?;
-            Ok(output)
+            // Estimates and the sampler's state are f32 whatever the network computes in.
+            Ok(output.to_dtype(DType::F32)?)
         };
         let output = match &self.branches {
             Branches::Conditional(cond) => pass(cond, &input)?,

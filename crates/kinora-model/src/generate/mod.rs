@@ -13,6 +13,7 @@ pub use progress::{Event, Observer, Stage};
 pub use settings::Settings;
 
 use crate::Result;
+use crate::compute::Compute;
 use crate::conditioner::{self, Conditioning};
 use crate::pixels::Picture;
 use crate::vae::{Decoding, Vae};
@@ -29,7 +30,7 @@ const RHO: f64 = 7.0;
 /// Makes a clip from a still. The same seed and settings give the frames diffusers gives.
 ///
 /// # Shapes
-/// The result is `[t, d·h, d·w, 3]`, about −1 to 1; see `pixels` for bytes.
+/// The result is `[t, d·h, d·w, 3]`, about −1 to 1, on the processor; see `pixels` for bytes.
 ///
 /// # Errors
 /// When the settings cannot be, the networks do not fit one another, or the observer stops.
@@ -51,7 +52,7 @@ pub fn generate(
         let progress = Progress::new(observer);
         let conditioning = condition(networks, picture, settings, &still_noise, &progress)?;
         let latents = denoise(networks, &conditioning, noise, settings, &progress)?;
-        decode(networks.vae, &latents, settings.decoding, &progress)
+        decode(networks, &latents, settings.decoding, &progress)
     })
 }
 
@@ -101,11 +102,12 @@ fn denoise(
     settings: &Settings,
     progress: &Progress<'_>,
 ) -> Result<Tensor> {
-    let guided = Guided::new(networks.unet, conditioning, settings)?;
+    let guided = Guided::new(networks.unet, networks.compute, conditioning, settings)?;
     let evaluations = settings.sampler.evaluations(settings.steps);
     progress.begin(Stage::Denoise, guided.passes() * evaluations)?;
 
     let sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, RHO);
+    let noise = noise.to_device(networks.compute.device())?;
     let start = ops::scale(&noise, initial_deviation(sigmas[0]))?;
     settings.sampler.run(
         &mut |noised, sigma| guided.denoised(noised, sigma, progress),
@@ -117,20 +119,21 @@ fn denoise(
 
 /// The frames of latents as the sampler gives them, `[1, t, h, w, c]`.
 fn decode(
-    vae: &Vae,
+    networks: Networks<'_>,
     latents: &Tensor,
     decoding: Decoding,
     progress: &Progress<'_>,
 ) -> Result<Tensor> {
-    let t = latents.dims()[1];
+    let (vae, t) = (networks.vae, latents.dims()[1]);
     progress.begin(Stage::Decode, t)?;
     let latents = ops::scale(latents, 1.0 / vae.config().scaling_factor)?;
+    let latents = networks.compute.there(&latents)?;
     let clip = match decoding {
         Decoding::Bounded { budget_bytes } => {
             let mut frames = Vec::with_capacity(t);
             // An observer that stops does it by an error, so the frames never break off.
             vae.decode_bounded(&latents, budget_bytes, |_, frame| {
-                frames.push(frame);
+                frames.push(Compute::back(&frame)?);
                 progress.advance(Stage::Decode)?;
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -139,6 +142,7 @@ fn decode(
         Decoding::Chunked { frames } if frames < t => vae.decode_chunked(&latents, frames)?,
         Decoding::Whole | Decoding::Chunked { .. } => vae.decode(&latents)?,
     };
+    let clip = Compute::back(&clip)?;
     progress.complete(Stage::Decode)?;
     let dims = clip.dims()[1..].to_vec();
     Ok(clip.reshape(dims)?)

@@ -1,6 +1,7 @@
 //! The three networks that make a clip.
 
 use crate::clip::{ClipVision, ClipVisionConfig};
+use crate::compute::Compute;
 use crate::params::Source;
 use crate::unet::{UNet, UNetConfig};
 use crate::vae::{Vae, VaeConfig};
@@ -16,6 +17,8 @@ pub struct Model {
     pub vae: Vae,
     /// Denoises latents.
     pub unet: UNet,
+    /// Where they compute.
+    pub compute: Compute,
 }
 
 /// The networks of a model, borrowed: those of a [`Model`], or those a trainer holds.
@@ -27,6 +30,8 @@ pub struct Networks<'a> {
     pub vae: &'a Vae,
     /// Denoises latents.
     pub unet: &'a UNet,
+    /// Where their weights are and they compute.
+    pub compute: Compute,
 }
 
 /// The settings of a model's networks: enough to plan a clip before gigabytes are read.
@@ -41,17 +46,26 @@ pub struct Configs<'a> {
 }
 
 impl Model {
-    /// Builds the networks from their weights and leaves no array over.
+    /// Builds the networks on the processor from their weights and leaves no array over.
     ///
     /// # Errors
     /// When the weights do not fill the networks, hold more than they take, or the networks do not
     /// fit one another.
     pub fn load(weights: &Weights) -> Result<Self> {
+        Self::load_on(weights, Compute::PROCESSOR)
+    }
+
+    /// Builds the networks where `compute` says.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when a card cannot be used or has no memory left.
+    pub fn load_on(weights: &Weights, compute: Compute) -> Result<Self> {
         Configs::of(weights).check()?;
         Ok(Model {
-            clip: build(&weights.image_encoder, ClipVision::new)?,
-            vae: build(&weights.vae, Vae::new)?,
-            unet: build(&weights.unet, UNet::new)?,
+            clip: build(&weights.image_encoder, compute, ClipVision::new)?,
+            vae: build(&weights.vae, compute, Vae::new)?,
+            unet: build(&weights.unet, compute, UNet::new)?,
+            compute,
         })
     }
 
@@ -61,12 +75,13 @@ impl Model {
             clip: &self.clip,
             vae: &self.vae,
             unet: &self.unet,
+            compute: self.compute,
         }
     }
 }
 
-fn build<C, N>(part: &Part<C>, new: fn(&Source, &C) -> Result<N>) -> Result<N> {
-    let source = part.source();
+fn build<C, N>(part: &Part<C>, compute: Compute, new: fn(&Source, &C) -> Result<N>) -> Result<N> {
+    let source = part.source().on(compute);
     let network = new(&source, &part.config)?;
     source.check_unused()?;
     Ok(network)

@@ -3,7 +3,7 @@
 use super::linear::bias_init;
 use crate::params::{Init, Layout, Source};
 use crate::{Error, Result};
-use kinora_tensor::{DType, Param, Tensor, ops};
+use kinora_tensor::{DType, Device, Param, Tensor, ops};
 
 /// A convolution of pictures with a bias.
 #[derive(Clone, Debug)]
@@ -51,6 +51,11 @@ impl Conv2d {
             bias: source.param("bias", &[o], Layout::Plain, Init::Zeros)?,
             walk: ops::Conv2d::same(),
         })
+    }
+
+    /// Where its parameters are.
+    pub(crate) fn device(&self) -> Device {
+        self.weight.get().device()
     }
 
     /// # Shapes

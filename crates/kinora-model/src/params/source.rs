@@ -2,6 +2,7 @@
 
 use super::init::draw;
 use super::{Init, Layout, NamedParam, Params};
+use crate::compute::Compute;
 use crate::weights::archive::Archive;
 use crate::{Error, Result};
 use kinora_tensor::Param;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Source {
     root: Arc<Root>,
     scope: String,
+    compute: Compute,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,15 @@ impl Source {
         Source {
             root: Arc::new(Root { origin, handed_out }),
             scope: String::new(),
+            compute: Compute::PROCESSOR,
         }
+    }
+
+    /// The same source, whose parameters lie where `compute` says: on a card in the type it computes
+    /// in, each brought there in the type it is stored in and rounded there, one after the other, so
+    /// that main memory never holds a second copy of the whole.
+    pub fn on(self, compute: Compute) -> Source {
+        Source { compute, ..self }
     }
 
     /// The same source one level deeper: names asked of it are taken under `name.`.
@@ -64,6 +74,7 @@ impl Source {
         Source {
             root: self.root.clone(),
             scope: format!("{}{name}.", self.scope),
+            compute: self.compute,
         }
     }
 
@@ -86,6 +97,10 @@ impl Source {
         let value = match &self.root.origin {
             Origin::Fresh { seed } => draw(*seed, &name, memory_dims, init)?,
             Origin::Stored(archive) => archive.load(&name, memory_dims, layout)?,
+        };
+        let value = match self.compute.is_on_card() {
+            false => value,
+            true => self.compute.there(&value)?,
         };
         let param = Param::new(value);
         let mut handed_out = self.handed_out();
@@ -223,6 +238,19 @@ mod tests {
             norm(&alone.at("b"))?.get().to_vec(),
             norm(&after.at("b"))?.get().to_vec()
         );
+        Ok(())
+    }
+
+    #[test]
+    fn parameters_lie_on_a_card_in_the_type_it_computes_in() -> Result<()> {
+        let Some(device) = kinora_tensor::host_device(1 << 20) else {
+            return Ok(());
+        };
+        let compute = Compute::new(device, kinora_tensor::DType::BF16)?;
+        let found = norm(&Source::fresh(1).on(compute).at("a"))?.get();
+        assert_eq!((found.device(), found.dtype()), (device, compute.dtype()));
+        let expected = norm(&Source::fresh(1).at("a"))?.get().cast(compute.dtype());
+        assert_eq!(found.to_vec(), expected.to_vec());
         Ok(())
     }
 

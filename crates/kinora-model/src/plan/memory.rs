@@ -5,20 +5,12 @@
 //! then held against measured peaks: see the test, and `docs/numbers.md`.
 
 use crate::clip::ClipVisionConfig;
+use crate::compute::Compute;
 use crate::unet::{LevelKind, UNetConfig};
 use crate::vae::VaeConfig;
 
-/// The most that the engine keeps of freed arrays for reuse.
-const POOL_BYTES: usize = 512 << 20;
-
 /// Tokens a feed-forward layer widens at a time.
 const FEED_FORWARD_RUN: usize = 4096;
-
-/// What is alive at the worst moment, and what is kept for reuse of what was before: at most as much
-/// again.
-fn with_pool(alive_bytes: usize) -> usize {
-    alive_bytes + alive_bytes.min(POOL_BYTES)
-}
 
 const F32: usize = size_of::<f32>();
 
@@ -29,24 +21,24 @@ fn level_sizes(levels: usize, h: usize, w: usize) -> Vec<[usize; 2]> {
     sizes.take(levels).collect()
 }
 
-/// Looking at a picture.
-pub(super) fn clip_bytes(config: &ClipVisionConfig) -> usize {
+/// Looking at a picture, in f32 on any device.
+pub(super) fn clip_bytes(config: &ClipVisionConfig, compute: Compute) -> usize {
     let tokens = config.tokens();
     // Tokens, norm, queries, keys, values, attended, projected, sum; or the widened ones twice.
     let widest =
         (8 * config.hidden_size).max(3 * config.hidden_size + 2 * config.intermediate_size);
     let picture = 3 * config.image_size.pow(2);
-    with_pool(F32 * (tokens * widest + 3 * picture))
+    compute.held_bytes(F32 * (tokens * widest + 3 * picture))
 }
 
-/// Encoding one picture to `h` × `w` latents.
-pub(super) fn encode_bytes(config: &VaeConfig, [h, w]: [usize; 2]) -> usize {
+/// Encoding one picture to `h` × `w` latents, in f32 on any device.
+pub(super) fn encode_bytes(config: &VaeConfig, [h, w]: [usize; 2], compute: Compute) -> usize {
     let finest = h * w * config.downscale().pow(2);
     let widths = config.block_out_channels.iter().enumerate();
     // Input, norm, convolution, shortcut and sum of a block.
     let widest = widths.map(|(level, c)| 5 * c * (finest >> (2 * level)));
     let picture = 4 * config.in_channels * finest;
-    with_pool(F32 * (picture + widest.max().unwrap_or(0)))
+    compute.held_bytes(F32 * (picture + widest.max().unwrap_or(0)))
 }
 
 /// Denoising a clip of `t` frames of `h` × `w` latents.
@@ -55,6 +47,7 @@ pub(super) fn denoise_bytes(
     [t, h, w]: [usize; 3],
     branches: usize,
     together: bool,
+    compute: Compute,
 ) -> usize {
     let clips = if together { branches } else { 1 };
     let sizes = level_sizes(config.levels(), h, w);
@@ -71,7 +64,8 @@ pub(super) fn denoise_bytes(
     let sampler = 10 * latents;
     // The still's part of the first convolution, one frame of it for each branch.
     let still = branches * h * w * config.block_out_channels[0];
-    with_pool(F32 * (walk.peak + sampler + still))
+    let network = compute.value_bytes() * (walk.peak + still);
+    compute.held_bytes(network + F32 * sampler)
 }
 
 /// A pass through the network that counts values instead of computing them.
@@ -146,14 +140,26 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kinora_tensor::{DType, Device};
 
     #[test]
     fn denoising_grows_with_frames_and_pixels_and_branches() {
         let config = UNetConfig::image_to_video(25);
-        let bytes = |size, together| denoise_bytes(&config, size, 2, together);
+        let bytes = |size, together| denoise_bytes(&config, size, 2, together, Compute::PROCESSOR);
         let one = bytes([25, 72, 128], false);
         assert!(bytes([14, 72, 128], false) < one);
         assert!(bytes([25, 40, 72], false) < one);
         assert!(bytes([25, 72, 128], true) > one);
+    }
+
+    #[test]
+    fn sixteen_bits_take_a_little_more_than_half_on_a_card() {
+        let config = UNetConfig::image_to_video(25);
+        let bytes = |dtype| {
+            let compute = Compute::new(Device::Cuda(0), dtype).unwrap();
+            denoise_bytes(&config, [25, 72, 128], 2, false, compute)
+        };
+        let share = bytes(DType::BF16) as f64 / bytes(DType::F32) as f64;
+        assert!(share > 0.5 && share < 0.52, "{share}");
     }
 }

@@ -2,9 +2,10 @@
 
 mod memory;
 
+use crate::compute::Compute;
 use crate::flops;
 use crate::generate::{Configs, Settings, Stage};
-use crate::vae::{Decoding, decode_peak_bytes};
+use crate::vae::{Decoding, VaeConfig, can_decode_whole, decode_peak_bytes};
 use crate::{Error, Result};
 
 /// What one stage costs.
@@ -23,6 +24,8 @@ pub struct StageCost {
 pub struct Plan {
     /// All networks together; they stay in memory throughout.
     pub weights_bytes: usize,
+    /// Working memory and code of a card's libraries, likewise; nothing on the processor.
+    pub reserve_bytes: usize,
     /// In the order of the work.
     pub stages: [StageCost; 4],
     /// How the frames come out of their latents.
@@ -30,18 +33,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The cost of a clip by networks whose weights take so many bytes.
+    /// The cost of a clip by networks whose weights take so many bytes where they compute so.
     ///
     /// # Errors
     /// When the networks do not fit one another, the settings cannot be, or a bounded decode has
     /// too little room.
-    pub fn new(configs: Configs<'_>, weights_bytes: usize, settings: &Settings) -> Result<Plan> {
+    pub fn new(
+        configs: Configs<'_>,
+        (weights_bytes, compute): (usize, Compute),
+        settings: &Settings,
+    ) -> Result<Plan> {
         configs.check()?;
         settings.check(configs)?;
         let Configs { clip, vae, unet } = configs;
-        let side = vae.downscale();
-        let (h, w) = (settings.height / side, settings.width / side);
-        let size = [settings.frames, h, w];
+        let size = latents_of(vae, settings);
+        let [_, h, w] = size;
         let branches = if settings.guider.is_active() { 2 } else { 1 };
         let runs = branches * settings.sampler.evaluations(settings.steps);
         let cost = |stage, flop, activation_bytes| StageCost {
@@ -51,22 +57,33 @@ impl Plan {
         };
         Ok(Plan {
             weights_bytes,
+            reserve_bytes: compute.reserve_bytes(),
             stages: [
-                cost(Stage::Look, flops::clip(clip), memory::clip_bytes(clip)),
+                cost(
+                    Stage::Look,
+                    flops::clip(clip),
+                    memory::clip_bytes(clip, compute),
+                ),
                 cost(
                     Stage::Encode,
                     flops::vae_encode(vae, settings.height, settings.width),
-                    memory::encode_bytes(vae, [h, w]),
+                    memory::encode_bytes(vae, [h, w], compute),
                 ),
                 cost(
                     Stage::Denoise,
                     runs as f64 * flops::unet(unet, settings.frames, h, w),
-                    memory::denoise_bytes(unet, size, branches, settings.branches_together),
+                    memory::denoise_bytes(
+                        unet,
+                        size,
+                        branches,
+                        settings.branches_together,
+                        compute,
+                    ),
                 ),
                 cost(
                     Stage::Decode,
                     flops::vae_decode(vae, settings.frames, h, w),
-                    decode_peak_bytes(vae, size, settings.decoding)?,
+                    decode_peak_bytes(vae, size, settings.decoding, compute)?,
                 ),
             ],
             decoding: settings.decoding,
@@ -80,36 +97,43 @@ impl Plan {
     /// As [`Plan::new`], and when nothing fits, saying what would.
     pub fn fitting(
         configs: Configs<'_>,
-        weights_bytes: usize,
+        (weights_bytes, compute): (usize, Compute),
         settings: &Settings,
         available_bytes: usize,
     ) -> Result<Plan> {
+        let held_bytes = weights_bytes + compute.reserve_bytes();
+        let load = (weights_bytes, compute);
         let attempt = |settings: &Settings| -> Result<Option<Plan>> {
             let fits = |plan: &Plan| plan.peak_bytes() <= available_bytes;
-            let plan = Plan::new(configs, weights_bytes, settings)?;
-            if fits(&plan) || settings.decoding != Decoding::Whole {
+            let plan = Plan::new(configs, load, settings)?;
+            let can_be = settings.decoding != Decoding::Whole
+                || can_decode_whole(configs.vae, latents_of(configs.vae, settings), compute);
+            if can_be && (fits(&plan) || settings.decoding != Decoding::Whole) {
                 return Ok(Some(plan).filter(fits));
             }
-            let budget_bytes = available_bytes.saturating_sub(weights_bytes);
+            let budget_bytes = available_bytes.saturating_sub(held_bytes);
             let bounded = Settings {
                 decoding: Decoding::Bounded { budget_bytes },
                 ..settings.clone()
             };
             // What is wrong with the settings was said above; what is left is too little room.
-            Ok(Plan::new(configs, weights_bytes, &bounded)
-                .ok()
-                .filter(fits))
+            Ok(Plan::new(configs, load, &bounded).ok().filter(fits))
         };
         if let Some(plan) = attempt(settings)? {
             return Ok(plan);
         }
-        let needed = Plan::new(configs, weights_bytes, settings)?.peak_bytes();
+        let needed = Plan::new(configs, load, settings)?.peak_bytes();
         let fits = |settings: &Settings| matches!(attempt(settings), Ok(Some(_)));
         let remedy = smaller(settings, configs.vae.downscale(), fits).map_or_else(
             || {
                 format!(
-                    "the weights alone take {}; free some memory, or take weights in 16 bits",
-                    in_words(weights_bytes)
+                    "the weights{} alone take {}; free some memory, or take weights in 16 bits",
+                    if compute.is_on_card() {
+                        " and the libraries"
+                    } else {
+                        ""
+                    },
+                    in_words(held_bytes)
                 )
             },
             |change| format!("{change} would fit"),
@@ -117,8 +141,13 @@ impl Plan {
         Err(Error::argument(
             "memory",
             format!(
-                "this clip needs {}, {} are free; {remedy}",
+                "this clip needs {}{}, {} are free; {remedy}",
                 in_words(needed),
+                if compute.is_on_card() {
+                    format!(" on {compute}")
+                } else {
+                    String::new()
+                },
                 in_words(available_bytes)
             ),
         ))
@@ -127,7 +156,7 @@ impl Plan {
     /// The most bytes held at any time.
     pub fn peak_bytes(&self) -> usize {
         let activations = self.stages.iter().map(|cost| cost.activation_bytes).max();
-        self.weights_bytes + activations.unwrap_or(0)
+        self.weights_bytes + self.reserve_bytes + activations.unwrap_or(0)
     }
 
     /// All multiplications and additions.
@@ -139,6 +168,16 @@ impl Plan {
     pub fn seconds_at(&self, flop_per_second: f64) -> f64 {
         self.flop() / flop_per_second
     }
+}
+
+/// Frames, rows and columns of a clip's latents.
+fn latents_of(vae: &VaeConfig, settings: &Settings) -> [usize; 3] {
+    let side = vae.downscale();
+    [
+        settings.frames,
+        settings.height / side,
+        settings.width / side,
+    ]
 }
 
 /// The least changes to settings that make them fit, in words that name the setting: fewer frames,

@@ -6,7 +6,7 @@ use super::{VaeConfig, VaeKind};
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm};
 use crate::params::Source;
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Device, Tensor, ops};
 
 /// The stock encoder: residual blocks, each level but the last halving rows and columns, then the
 /// middle, then one convolution.
@@ -38,6 +38,10 @@ impl Encoder {
             norm: GroupNorm::new(&source.at("conv_norm_out"), deepest, groups, SPATIAL_EPS)?,
             conv_out: Conv2d::same(&source.at("conv_out"), deepest, 2 * config.latent_channels)?,
         })
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.conv_in.device()
     }
 
     /// # Shapes

@@ -14,7 +14,7 @@ mod temporal_decoder;
 
 mod bounded;
 
-pub use bounded::{Decoding, decode_peak_bytes};
+pub use bounded::{Decoding, can_decode_whole, decode_peak_bytes};
 pub use config::{VaeConfig, VaeKind};
 
 use crate::layers::Linear;
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 use bounded::Steps;
 use encoder::Encoder;
 use image_decoder::ImageDecoder;
-use kinora_tensor::{Tensor, no_grad, ops};
+use kinora_tensor::{Device, Tensor, no_grad, ops};
 use recompute::Recompute;
 use std::ops::ControlFlow;
 use temporal_decoder::TemporalDecoder;
@@ -135,6 +135,11 @@ impl Vae {
     /// The settings.
     pub fn config(&self) -> &VaeConfig {
         &self.config
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> Device {
+        self.encoder.device()
     }
 
     /// The law of the latents of pictures in −1..1.

@@ -4,6 +4,7 @@
 use super::archive::{Archive, MappedFile, Stored};
 use super::header::{self, Described};
 use super::stranger::{PICKLE, has_pickle_name};
+use crate::compute::Compute;
 use crate::params::Source;
 use crate::{Error, Result};
 use memmap2::Mmap;
@@ -114,7 +115,16 @@ impl<C> Part<C> {
         self.archive.arrays.values().map(Stored::elements).sum()
     }
 
-    /// How many bytes they take, in the file and in memory alike.
+    /// How many bytes they take where a network computes so: on the processor as many as in the
+    /// file.
+    pub fn bytes_on(&self, compute: Compute) -> usize {
+        let arrays = self.archive.arrays.values();
+        arrays
+            .map(|stored| compute.weight_bytes(stored.elements(), stored.dtype))
+            .sum()
+    }
+
+    /// How many bytes they take in the file.
     pub fn bytes(&self) -> usize {
         self.archive.arrays.values().map(Stored::size_bytes).sum()
     }

@@ -7,6 +7,7 @@ use super::conv::Pass;
 use super::host::Host;
 use super::launch::{Argument, Grid, Kernel};
 use super::product::Product;
+use super::report::CardMemory;
 use crate::ops::Geometry;
 use crate::{Device, Error, Result};
 use std::collections::BTreeMap;
@@ -85,6 +86,24 @@ impl Board {
             Board::Card(card) => card.download(address, bytes),
             #[cfg(any(test, feature = "host-machine"))]
             Board::Host(host) => host.download(address, bytes),
+        }
+    }
+
+    /// Its memory as it is now.
+    pub(super) fn memory(&self) -> Result<CardMemory> {
+        match self {
+            Board::Card(card) => card.memory(),
+            #[cfg(any(test, feature = "host-machine"))]
+            Board::Host(host) => Ok(host.memory()),
+        }
+    }
+
+    /// Waits until all work that was started is done.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        match self {
+            Board::Card(card) => card.synchronize(),
+            #[cfg(any(test, feature = "host-machine"))]
+            Board::Host(_) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use super::board::{failed, out_of_memory, register};
 use super::launch::{Argument, Grid, Kernel, THREADS};
+use super::report::CardMemory;
 use super::sources::for_host;
 use crate::{DType, Device, Result};
 use libloading::Library;
@@ -135,6 +136,16 @@ impl Host {
         };
         arrays.insert(address, bytes);
         Ok(address)
+    }
+
+    pub(super) fn memory(&self) -> CardMemory {
+        let arrays = self.arrays.lock().unwrap_or_else(PoisonError::into_inner);
+        let used: usize = arrays.values().sum();
+        CardMemory {
+            free_bytes: self.limit_bytes - used,
+            total_bytes: self.limit_bytes,
+            taken_bytes: used,
+        }
     }
 
     pub(super) fn free(&self, address: u64, bytes: usize) {

@@ -23,6 +23,19 @@ pub(crate) fn rows(x: &Array, [outer, row]: [usize; 2], [start, len]: [usize; 2]
     Ok(y)
 }
 
+/// `len` values of `from`, from `from_start` on, to the place `to_start` of `to`.
+pub(super) fn copy_run(
+    from: &Array,
+    from_start: usize,
+    to: &Array,
+    to_start: usize,
+    len: usize,
+) -> Result<()> {
+    super::elementwise::same_type("copy", to, from)?;
+    let list = arguments![from, to, 1usize, len, len, from_start, len, to_start];
+    launch("copy_rows", from, len, list)
+}
+
 /// The way back of [`rows`]: the stretch in its place, zeros around it.
 pub(crate) fn rows_backward(
     dy: &Array,

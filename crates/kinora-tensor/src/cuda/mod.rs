@@ -8,6 +8,7 @@
 mod array;
 mod attention;
 mod board;
+mod buffer;
 mod cache;
 mod card;
 pub(crate) mod conv;
@@ -38,10 +39,14 @@ pub(crate) use attention::{
     attention, attention_backward, time_attention, time_attention_backward,
 };
 pub(crate) use board::{Board, open};
+pub use buffer::DeviceBuffer;
 pub(crate) use elementwise::{affine, broadcast, cast, fill, pointwise, pointwise_slope, zip};
 pub(crate) use norm::{GroupNorm, LayerNorm, channel_totals};
 pub(crate) use reduce::repeated_sum;
-pub use report::{CardReport, cards, missing_libraries};
+pub use report::{
+    CardMemory, CardReport, card_array_bytes, card_memory, card_working_bytes, cards,
+    missing_libraries, ready_card, synchronize,
+};
 
 #[cfg(any(test, feature = "host-machine"))]
 pub use host::host_device;

@@ -35,6 +35,12 @@ impl Pool {
         self.by_bytes.entry(rounded).or_default().push(address);
     }
 
+    /// How many bytes are kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let shelves = self.by_bytes.iter();
+        shelves.map(|(bytes, shelf)| bytes * shelf.len()).sum()
+    }
+
     /// Everything kept, to be given back to the driver.
     pub(super) fn empty(&mut self) -> Vec<u64> {
         let shelves = std::mem::take(&mut self.by_bytes);
@@ -60,6 +66,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.put(4096, 512);
         pool.put(8192, 1024);
+        assert_eq!(pool.kept_bytes(), 1536);
         assert_eq!(pool.take(2048), None);
         assert_eq!(pool.take(512), Some(4096));
         assert_eq!(pool.take(512), None);

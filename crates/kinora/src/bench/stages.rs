@@ -5,6 +5,7 @@ use crate::defaults::Defaults;
 use anyhow::{Context as _, bail};
 use kinora_diffusion::denoising_loss;
 use kinora_model::clip::{ClipVision, ClipVisionConfig};
+use kinora_model::compute::Compute;
 use kinora_model::flops;
 use kinora_model::params::Source;
 use kinora_model::presets::Preset;
@@ -35,6 +36,7 @@ pub struct Subject {
     frames: usize,
     height: usize,
     width: usize,
+    compute: Compute,
 }
 
 impl Subject {
@@ -42,7 +44,7 @@ impl Subject {
     ///
     /// # Errors
     /// When there is no such model or preset, or the size is not one of the model's.
-    pub fn new(args: &BenchArgs) -> anyhow::Result<Self> {
+    pub fn new(args: &BenchArgs, compute: Compute) -> anyhow::Result<Self> {
         let preset = Preset::named(&args.preset).with_context(|| {
             format!(
                 "--preset: expected one of {}, found {}",
@@ -59,6 +61,7 @@ impl Subject {
             frames: args.frames,
             height: args.height,
             width: args.width,
+            compute,
         };
         if let Some(model) = &args.model {
             let path = Path::new(model);
@@ -87,8 +90,14 @@ impl Subject {
     pub fn settings(&self) -> Value {
         json!({
             "model": self.name, "frames": self.frames, "width": self.width, "height": self.height,
+            "device": self.compute.device().to_string(), "dtype": self.compute.dtype().to_string(),
             "threads": std::thread::available_parallelism().map_or(1, usize::from),
         })
+    }
+
+    /// Where it is measured.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The work of one stage.
@@ -102,6 +111,11 @@ impl Subject {
             BenchStage::VaeEncode => self.vae_encode(),
             BenchStage::UnetStep => self.unet_step(),
             BenchStage::VaeDecode => self.vae_decode(),
+            BenchStage::TrainStep if self.compute.is_on_card() => {
+                bail!(
+                    "--stage train-step: the optimiser's step is the processor's; leave out --device"
+                )
+            }
             BenchStage::TrainStep => train_step(),
         }
     }
@@ -109,7 +123,8 @@ impl Subject {
     fn clip(&self) -> anyhow::Result<Work<'static>> {
         let source = self.source(|weights| weights.image_encoder.source());
         let tower = ClipVision::new(&source, &self.clip)?;
-        let picture = numbers([1, self.clip.image_size, self.clip.image_size, 3]);
+        let side = self.clip.image_size;
+        let picture = self.f32_numbers([1, side, side, 3])?;
         let tflop = flops::clip(&self.clip) / 1e12;
         Ok((
             Box::new(move || Ok(tower.forward(&picture).map(drop)?)),
@@ -119,7 +134,7 @@ impl Subject {
 
     fn vae_encode(&self) -> anyhow::Result<Work<'static>> {
         let vae = self.vae()?;
-        let picture = numbers([1, self.height, self.width, 3]);
+        let picture = self.f32_numbers([1, self.height, self.width, 3])?;
         let tflop = flops::vae_encode(&self.vae, self.height, self.width) / 1e12;
         Ok((Box::new(move || Ok(vae.encode(&picture).map(drop)?)), tflop))
     }
@@ -127,7 +142,7 @@ impl Subject {
     fn vae_decode(&self) -> anyhow::Result<Work<'static>> {
         let vae = self.vae()?;
         let [t, h, w] = self.latent_dims();
-        let latents = numbers([1, t, h, w, self.vae.latent_channels]);
+        let latents = self.numbers([1, t, h, w, self.vae.latent_channels])?;
         let tflop = flops::vae_decode(&self.vae, t, h, w) / 1e12;
         Ok((Box::new(move || Ok(vae.decode(&latents).map(drop)?)), tflop))
     }
@@ -137,9 +152,9 @@ impl Subject {
     fn unet_step(&self) -> anyhow::Result<Work<'static>> {
         let unet = UNet::new(&self.source(|weights| weights.unet.source()), &self.unet)?;
         let [t, h, w] = self.latent_dims();
-        let context = numbers([1, 1, self.unet.cross_attention_dim[0]]);
-        let condition = numbers([1, t, h, w, self.unet.condition_channels()]);
-        let noisy = numbers([1, t, h, w, self.unet.out_channels]);
+        let context = self.numbers([1, 1, self.unet.cross_attention_dim[0]])?;
+        let condition = self.numbers([1, t, h, w, self.unet.condition_channels()])?;
+        let noisy = self.numbers([1, t, h, w, self.unet.out_channels])?;
         let prepared = unet.prepare(&context, &[[6.0, 127.0, 0.02]], Some(&condition), t)?;
         let tflop = flops::unet(&self.unet, t, h, w) / 1e12;
         let work = move || Ok(unet.forward_prepared(&prepared, &noisy, &[0.5]).map(drop)?);
@@ -154,9 +169,19 @@ impl Subject {
     }
 
     fn source(&self, stored: impl Fn(&Weights) -> Source) -> Source {
-        self.weights
-            .as_ref()
-            .map_or_else(|| Source::fresh(0), stored)
+        let weights = self.weights.as_ref();
+        let source = weights.map_or_else(|| Source::fresh(0), stored);
+        source.on(self.compute)
+    }
+
+    /// Draws where the networks take them, in the type they take them in.
+    fn numbers<const N: usize>(&self, dims: [usize; N]) -> anyhow::Result<Tensor> {
+        Ok(self.compute.there(&numbers(dims))?)
+    }
+
+    /// The same in f32, in which a still is looked at and encoded on any device.
+    fn f32_numbers<const N: usize>(&self, dims: [usize; N]) -> anyhow::Result<Tensor> {
+        Ok(numbers(dims).to_device(self.compute.device())?)
     }
 
     fn latent_dims(&self) -> [usize; 3] {

@@ -4,6 +4,7 @@
 // A test that cannot set itself up has failed.
 #![allow(clippy::unwrap_used)]
 
+mod device;
 mod generate;
 mod interrupted;
 mod looking;

@@ -130,7 +130,8 @@ pub fn generate_words<'a>(still: &'a str, out: &'a str) -> Vec<&'a str> {
 /// The tiny model of the pipeline goldens, in the published layout.
 pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/pipeline/model");
 
-fn ended(command: &mut Command) -> Ended {
+/// Runs a command to its end.
+pub fn ended(command: &mut Command) -> Ended {
     let output = command.output().unwrap();
     Ended {
         code: output.status.code(),

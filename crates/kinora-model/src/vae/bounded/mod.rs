@@ -12,12 +12,13 @@ mod park;
 mod plan;
 mod steps;
 
-pub use plan::{Decoding, decode_peak_bytes};
+pub use plan::{Decoding, can_decode_whole, decode_peak_bytes};
 pub(in crate::vae) use steps::Steps;
 
 use super::VaeConfig;
 use super::blocks::{PixelAttention, SpatialBlock, TemporalBlock, Upsampler};
 use crate::Result;
+use crate::compute::Compute;
 use crate::layers::{Conv2d, GroupNorm};
 use kinora_tensor::ops::Moments;
 use kinora_tensor::{Tensor, ops};
@@ -41,7 +42,8 @@ pub(in crate::vae) fn decode(
     let &[t, h, w, _] = latents.dims() else {
         unreachable!("the caller cut clips of four axes");
     };
-    let plan = Plan::new(config, [t, h, w], budget_bytes)?;
+    let compute = Compute::new(latents.device(), latents.dtype())?;
+    let plan = Plan::new(config, [t, h, w], budget_bytes, compute)?;
     decode_as(steps, &plan, latents, sink)
 }
 
@@ -191,7 +193,7 @@ impl Clip {
         if size == self.park.size && self.park.is_writable() {
             return Ok(None);
         }
-        Park::new(size, plan.clip_place).map(Some)
+        Park::new(size, plan.clip_place, self.park.at()).map(Some)
     }
 
     /// A temporal block over the clip, whose sums are `all`, in its place.
@@ -200,10 +202,12 @@ impl Clip {
         let all = std::slice::from_ref(all);
         let first_half = |x: &Tensor| block.conv1.forward(&block.norm1.forward_silu_with(x, all)?);
         let bands = || {
-            let rows = plan.time_band_rows(size.h, size.frames * size.w * size.c);
+            let rows = plan.time_band_rows(size.h, size.frames * self.park.row_bytes());
             bands(size.h, rows)
         };
-        let kept = plan.keeps_inner.then(|| Park::new(size, plan.clip_place));
+        let kept = plan
+            .keeps_inner
+            .then(|| Park::new(size, plan.clip_place, self.park.at()));
         let kept = kept.transpose()?;
         let mut inner = vec![Moments::new(size.c)];
         for rows in bands() {
@@ -312,9 +316,9 @@ fn upsampled(
         w: 2 * w,
         c,
     };
-    let target = Park::new(size, plan.frame_place)?;
+    let target = Park::new(size, plan.frame_place, source.at())?;
     let mut sums = Moments::new(c);
-    for rows in bands(size.h, plan.band_rows(size.h, size.w * c)) {
+    for rows in bands(size.h, plan.band_rows(size.h, target.row_bytes())) {
         let halo = Halo::around(&rows, size.h);
         let from = halo.rows.start / 2..halo.rows.end.div_ceil(2);
         let skipped = halo.rows.start - 2 * from.start;
@@ -345,7 +349,7 @@ fn spatial(
         c,
         ..from.size
     };
-    let inner = Park::new(size, plan.frame_place)?;
+    let inner = Park::new(size, plan.frame_place, from.at())?;
     let mut inner_sums = Moments::new(c);
     convolved(&block.norm1, sums, &block.conv1, source, plan, |rows, h| {
         inner_sums.add(&Moments::of_each(&h)?[0])?;
@@ -376,8 +380,8 @@ fn convolved(
     plan: &Plan,
     mut take: impl FnMut(Range<usize>, Tensor) -> Result<()>,
 ) -> Result<()> {
-    let Size { h, w, c, .. } = source.size;
-    for rows in bands(h, plan.band_rows(h, w * c)) {
+    let h = source.size.h;
+    for rows in bands(h, plan.band_rows(h, source.row_bytes())) {
         let halo = Halo::around(&rows, h);
         let mut x = source.read(frame, halo.rows)?;
         x = norm.forward_silu_with(&x, std::slice::from_ref(sums))?;
@@ -466,10 +470,10 @@ mod tests {
             assert_eq!(count, super::steps::extents(&vae.config, 13, 5).len());
             for whole_steps in [0, 1, 5, count] {
                 for (clip_place, frame_place, keeps_inner) in [
-                    (Place::Memory, Place::Memory, true),
-                    (Place::Memory, Place::Disk, false),
-                    (Place::Disk, Place::Memory, false),
-                    (Place::Disk, Place::Disk, true),
+                    (Place::Near, Place::Near, true),
+                    (Place::Near, Place::Away, false),
+                    (Place::Away, Place::Near, false),
+                    (Place::Away, Place::Away, true),
                 ] {
                     for band_bytes in [1, 64 << 10] {
                         let plan = Plan {

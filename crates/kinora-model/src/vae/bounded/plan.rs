@@ -5,6 +5,7 @@
 
 use super::park::{Place, Size};
 use super::steps::{Extents, StepKind, extents};
+use crate::compute::Compute;
 use crate::vae::VaeConfig;
 use crate::{Error, Result};
 
@@ -49,17 +50,28 @@ pub fn decode_peak_bytes(
     config: &VaeConfig,
     [t, h, w]: [usize; 3],
     decoding: Decoding,
+    compute: Compute,
 ) -> Result<usize> {
-    let whole = |t| whole_bytes(config, [t, h, w]) + frames_bytes(config, [t, h, w]);
+    let frames_bytes = frames_values(config, [t, h, w]) * compute.value_bytes();
+    let whole = |t| whole_bytes(config, [t, h, w], compute) + frames_bytes;
     Ok(match decoding {
         Decoding::Whole => whole(t),
-        Decoding::Chunked { frames } => {
-            whole(frames.clamp(1, t.max(1))) + 2 * frames_bytes(config, [t, h, w])
-        }
+        Decoding::Chunked { frames } => whole(frames.clamp(1, t.max(1))) + 2 * frames_bytes,
         Decoding::Bounded { budget_bytes } => {
-            Plan::new(config, [t, h, w], budget_bytes)?.peak_bytes
+            Plan::new(config, [t, h, w], budget_bytes, compute)?.peak_bytes
         }
     })
+}
+
+/// Whether no array of [`Decoding::Whole`] has more values than the device takes in one: on a card, 25
+/// frames of 1024×576 pixels do.
+///
+/// # Shapes
+/// `t` frames of latents of `h` × `w`.
+pub fn can_decode_whole(config: &VaeConfig, [t, h, w]: [usize; 3], compute: Compute) -> bool {
+    let steps = extents(config, h, w);
+    let mut largest = steps.iter().map(|step| largest_values(step, t));
+    largest.all(|values| values <= compute.most_values())
 }
 
 /// One way to decode.
@@ -85,11 +97,12 @@ impl Plan {
         config: &VaeConfig,
         [t, h, w]: [usize; 3],
         budget_bytes: usize,
+        compute: Compute,
     ) -> Result<Self> {
         let steps = extents(config, h, w);
         let mut leanest = usize::MAX;
-        for mut plan in Self::candidates(&steps, t, budget_bytes) {
-            plan.peak_bytes = plan.needed_bytes(config, &steps, t);
+        for mut plan in Self::candidates(&steps, t, budget_bytes, compute) {
+            plan.peak_bytes = plan.needed_bytes(config, &steps, t, compute);
             if plan.peak_bytes <= budget_bytes {
                 return Ok(plan);
             }
@@ -108,14 +121,22 @@ impl Plan {
 
     /// From the fastest to the leanest: with less and less in memory; and for each, with as many
     /// steps over the whole clip as can be, then with fewer.
-    fn candidates(steps: &[Extents], t: usize, budget_bytes: usize) -> impl Iterator<Item = Plan> {
-        let fits = |step: &&Extents| whole_step_bytes(step, t) <= budget_bytes;
+    fn candidates(
+        steps: &[Extents],
+        t: usize,
+        budget_bytes: usize,
+        compute: Compute,
+    ) -> impl Iterator<Item = Plan> {
+        let fits = |step: &&Extents| {
+            whole_step_values(step, t) * compute.value_bytes() <= budget_bytes
+                && largest_values(step, t) <= compute.most_values()
+        };
         let most = steps.iter().take_while(fits).count();
         let places = [
-            (Place::Memory, Place::Memory, true),
-            (Place::Memory, Place::Memory, false),
-            (Place::Disk, Place::Memory, false),
-            (Place::Disk, Place::Disk, false),
+            (Place::Near, Place::Near, true),
+            (Place::Near, Place::Near, false),
+            (Place::Away, Place::Near, false),
+            (Place::Away, Place::Away, false),
         ];
         let choices = places.into_iter().flat_map(move |place| {
             let parts = |whole_steps| [32, 64, 128].map(|part| (whole_steps, part));
@@ -134,36 +155,46 @@ impl Plan {
         )
     }
 
-    fn needed_bytes(&self, config: &VaeConfig, steps: &[Extents], t: usize) -> usize {
+    fn needed_bytes(
+        &self,
+        config: &VaeConfig,
+        steps: &[Extents],
+        t: usize,
+        compute: Compute,
+    ) -> usize {
+        let value_bytes = compute.value_bytes();
         let (whole, streamed) = steps.split_at(self.whole_steps);
-        let whole_peak = whole.iter().map(|step| whole_step_bytes(step, t)).max();
+        let whole_peak = whole.iter().map(|step| whole_step_values(step, t)).max();
         let streamed_peak = streamed
             .iter()
             .enumerate()
             .map(|(k, step)| {
                 // The last whole array is read until the first streamed step is done with it.
-                let before = if k == 0 { input_bytes(step, t) } else { 0 };
-                before + self.streamed_step_bytes(step, t)
+                let before = if k == 0 { input_values(step, t) } else { 0 };
+                before + self.streamed_step_values(step, t, value_bytes)
             })
             .max();
-        whole_peak.unwrap_or(0).max(streamed_peak.unwrap_or(0))
-            + self.output_bytes(config, steps, t)
-            + WORKSPACE_BYTES
+        let alive = whole_peak.unwrap_or(0).max(streamed_peak.unwrap_or(0))
+            + self.output_values(config, steps, t, value_bytes);
+        match compute.is_on_card() {
+            false => alive * value_bytes + WORKSPACE_BYTES,
+            true => compute.held_bytes(alive * value_bytes),
+        }
     }
 
-    fn streamed_step_bytes(&self, step: &Extents, t: usize) -> usize {
+    fn streamed_step_values(&self, step: &Extents, t: usize, value_bytes: usize) -> usize {
         let (h, w) = (step.h, step.w);
-        let frame = |c| Size { frames: 1, h, w, c }.bytes();
+        let frame = |c| Size { frames: 1, h, w, c }.values();
         let clip = t * frame(step.o);
         let mut waiting = 0;
-        if self.clip_place == Place::Memory {
+        if self.clip_place == Place::Near {
             // Frames of the input are let go as those of the result come.
-            waiting += clip.max(input_bytes(step, t)) + frame(step.o);
+            waiting += clip.max(input_values(step, t)) + frame(step.o);
             if self.keeps_inner && step.temporal {
                 waiting += clip;
             }
         }
-        if self.frame_place == Place::Memory && step.kind != StepKind::Attend {
+        if self.frame_place == Place::Near && step.kind != StepKind::Attend {
             let lifted = step.kind == StepKind::UpsamplingBlock;
             waiting += frame(step.o) + if lifted { frame(step.i) } else { 0 };
         }
@@ -172,64 +203,69 @@ impl Plan {
             StepKind::Attend => 9 * frame(step.o),
             _ => {
                 let widest = step.i.max(step.o);
-                let rows = self.band_rows(h, w * widest) + 2;
-                6 * rows * w * widest * size_of::<f32>()
+                let rows = self.band_rows(h, w * widest * value_bytes) + 2;
+                6 * rows * w * widest
             }
         };
-        let temporal = 6 * self.time_band_rows(h, t * w * step.o) * t * w * step.o;
-        waiting
-            + spatial.max(if step.temporal {
-                temporal * size_of::<f32>()
-            } else {
-                0
-            })
+        let row = t * w * step.o;
+        let temporal = 6 * self.time_band_rows(h, row * value_bytes) * row;
+        waiting + spatial.max(if step.temporal { temporal } else { 0 })
     }
 
     /// The pictures before and after the last convolution, and bands on the way to them.
-    fn output_bytes(&self, config: &VaeConfig, steps: &[Extents], t: usize) -> usize {
+    fn output_values(
+        &self,
+        config: &VaeConfig,
+        steps: &[Extents],
+        t: usize,
+        value_bytes: usize,
+    ) -> usize {
         let Some(last) = steps.last() else { return 0 };
-        let pictures = 8 * last.h * last.w * config.out_channels * size_of::<f32>();
+        let pictures = 8 * last.h * last.w * config.out_channels;
         let whole = self.whole_steps == steps.len();
         pictures
             + if whole {
-                input_bytes(last, t).min(3 * self.band_bytes)
+                input_values(last, t).min(3 * self.band_bytes / value_bytes)
             } else {
                 0
             }
     }
 
-    /// Rows of a band over one frame whose rows hold `row` values.
-    pub(super) fn band_rows(&self, h: usize, row: usize) -> usize {
-        let rows = self.band_bytes / (row * size_of::<f32>()).max(1);
+    /// Rows of a band over one frame whose rows take `row_bytes`.
+    pub(super) fn band_rows(&self, h: usize, row_bytes: usize) -> usize {
+        let rows = self.band_bytes / row_bytes.max(1);
         (rows / ROW_MULTIPLE * ROW_MULTIPLE)
             .max(ROW_MULTIPLE)
             .min(h)
     }
 
-    /// Rows of a band over all frames, whose rows together hold `row` values.
-    pub(super) fn time_band_rows(&self, h: usize, row: usize) -> usize {
-        (self.band_bytes / (row * size_of::<f32>()).max(1)).clamp(1, h)
+    /// Rows of a band over all frames, whose rows together take `row_bytes`.
+    pub(super) fn time_band_rows(&self, h: usize, row_bytes: usize) -> usize {
+        (self.band_bytes / row_bytes.max(1)).clamp(1, h)
     }
 }
 
 /// What `decode` needs at its widest step.
-fn whole_bytes(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
+fn whole_bytes(config: &VaeConfig, [t, h, w]: [usize; 3], compute: Compute) -> usize {
     let steps = extents(config, h, w);
-    let widest = steps.iter().map(|step| whole_step_bytes(step, t)).max();
-    let widest = widest.unwrap_or(0);
-    widest + widest.min(WAITING_BYTES) + WORKSPACE_BYTES
+    let widest = steps.iter().map(|step| whole_step_values(step, t)).max();
+    let widest = widest.unwrap_or(0) * compute.value_bytes();
+    match compute.is_on_card() {
+        false => widest + widest.min(WAITING_BYTES) + WORKSPACE_BYTES,
+        true => compute.held_bytes(widest),
+    }
 }
 
 /// The decoded pictures.
-fn frames_bytes(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
+fn frames_values(config: &VaeConfig, [t, h, w]: [usize; 3]) -> usize {
     let d = config.downscale();
-    t * d * h * d * w * config.out_channels * size_of::<f32>()
+    t * d * h * d * w * config.out_channels
 }
 
 /// The array a step takes, over the whole clip.
-fn input_bytes(step: &Extents, frames: usize) -> usize {
+fn input_values(step: &Extents, frames: usize) -> usize {
     let (h, w, c) = (step.h, step.w, step.i);
-    let full = Size { frames, h, w, c }.bytes();
+    let full = Size { frames, h, w, c }.values();
     if step.kind == StepKind::UpsamplingBlock {
         full / 4
     } else {
@@ -237,16 +273,22 @@ fn input_bytes(step: &Extents, frames: usize) -> usize {
     }
 }
 
+/// The largest array of a step over the whole clip.
+fn largest_values(step: &Extents, frames: usize) -> usize {
+    let &Extents { h, w, i, o, .. } = step;
+    frames * h * w * i.max(o)
+}
+
 /// What a step needs over the whole clip: the arrays alive together at its worst moment.
-fn whole_step_bytes(step: &Extents, frames: usize) -> usize {
+fn whole_step_values(step: &Extents, frames: usize) -> usize {
     let Extents { h, w, i, o, .. } = *step;
-    let size = |c| Size { frames, h, w, c }.bytes();
+    let size = |c| Size { frames, h, w, c }.values();
     let (x, y) = (size(i), size(o));
     match step.kind {
         StepKind::Attend => 7 * x,
         kind => {
             let lift = if kind == StepKind::UpsamplingBlock {
-                input_bytes(step, frames) + 2 * x
+                input_values(step, frames) + 2 * x
             } else {
                 0
             };
@@ -263,18 +305,20 @@ fn whole_step_bytes(step: &Extents, frames: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kinora_tensor::{DType, Device};
 
     const MIB: usize = 1 << 20;
 
     fn bounded(thw: [usize; 3], budget_bytes: usize) -> Plan {
-        Plan::new(&VaeConfig::svd(), thw, budget_bytes).unwrap()
+        let processor = Compute::PROCESSOR;
+        Plan::new(&VaeConfig::svd(), thw, budget_bytes, processor).unwrap()
     }
 
     #[test]
     fn a_smaller_budget_never_needs_more() {
         let config = VaeConfig::svd();
         let thw = [25, 72, 128];
-        let whole = decode_peak_bytes(&config, thw, Decoding::Whole).unwrap();
+        let whole = decode_peak_bytes(&config, thw, Decoding::Whole, Compute::PROCESSOR).unwrap();
         // Five arrays of 25·576·1024·128 values, and the workspace.
         assert!(
             whole > 5 * 25 * 576 * 1024 * 128 * 4 && whole < 45 << 30,
@@ -295,26 +339,54 @@ mod tests {
         let all = bounded(thw, 64 << 30);
         assert_eq!(all.whole_steps, extents(&VaeConfig::svd(), 72, 128).len());
         let some = bounded(thw, 20 << 30);
-        assert_eq!((some.clip_place, some.keeps_inner), (Place::Memory, true));
+        assert_eq!((some.clip_place, some.keeps_inner), (Place::Near, true));
         let less = bounded(thw, 12 << 30);
-        assert_eq!((less.clip_place, less.keeps_inner), (Place::Memory, false));
+        assert_eq!((less.clip_place, less.keeps_inner), (Place::Near, false));
         let little = bounded(thw, 4 << 30);
         assert_eq!(
             (little.clip_place, little.frame_place),
-            (Place::Disk, Place::Memory)
+            (Place::Away, Place::Near)
         );
         let least = bounded(thw, 1 << 30);
         assert_eq!(
             (least.clip_place, least.frame_place),
-            (Place::Disk, Place::Disk)
+            (Place::Away, Place::Away)
         );
     }
 
     #[test]
     fn a_budget_nothing_fits_is_refused_with_what_would() {
-        let refused = Plan::new(&VaeConfig::svd(), [25, 72, 128], 64 * MIB).unwrap_err();
+        let refused = Plan::new(
+            &VaeConfig::svd(),
+            [25, 72, 128],
+            64 * MIB,
+            Compute::PROCESSOR,
+        );
+        let refused = refused.unwrap_err();
         let text = refused.to_string();
         assert!(text.contains("25 frames of 1024×576 pixels need"), "{text}");
+    }
+
+    #[test]
+    fn a_card_takes_half_in_sixteen_bits_and_no_array_that_cudnn_cannot_count() {
+        let config = VaeConfig::svd();
+        let card = |dtype| Compute::new(Device::Cuda(0), dtype).unwrap();
+        let (wide, half) = (card(DType::F32), card(DType::BF16));
+        // 256 channels of 576×1024 pixels: 14 frames are 2.11e9 values, 15 are over 2³¹.
+        for (t, can) in [(14, true), (15, false), (25, false)] {
+            assert_eq!(can_decode_whole(&config, [t, 72, 128], half), can, "{t}");
+            assert!(can_decode_whole(&config, [t, 72, 128], Compute::PROCESSOR));
+        }
+        let thw = [14, 72, 128];
+        let bytes = |compute| decode_peak_bytes(&config, thw, Decoding::Whole, compute).unwrap();
+        assert_eq!(bytes(wide), 2 * bytes(half));
+        let plan = Plan::new(&config, [25, 72, 128], 70 << 30, half).unwrap();
+        let steps = extents(&config, 72, 128);
+        assert!(plan.whole_steps < steps.len() && plan.clip_place == Place::Near);
+        for budget_mib in [60_000, 20_000, 9_000, 4_000, 1_000] {
+            let plan = Plan::new(&config, [25, 72, 128], budget_mib * MIB, half).unwrap();
+            assert!(plan.peak_bytes <= budget_mib * MIB);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 
 /// An algorithm that wants more working memory than this is passed over.
-const MOST_WORKSPACE_BYTES: usize = 1 << 30;
+pub(super) const MOST_WORKSPACE_BYTES: usize = 1 << 30;
 
 pub(super) struct Dnn {
     handle: sys::cudnnHandle_t,

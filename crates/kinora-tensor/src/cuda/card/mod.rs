@@ -10,6 +10,7 @@ use super::launch::{Argument, Grid, Kernel, THREADS};
 use super::libraries::{BLAS, CONVOLUTIONS, DRIVER, Surroundings, Wanted, load};
 use super::pool::{Pool, rounded};
 use super::product::Product;
+use super::report::CardMemory;
 use super::sources::Source;
 use super::{CardReport, cache, nvrtc};
 use crate::ops::Geometry;
@@ -21,6 +22,9 @@ use dnn::Dnn;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The most working memory that NVIDIA's libraries are given at a time.
+pub(super) const WORKING_BYTES: usize = blas::WORKSPACE_BYTES + dnn::MOST_WORKSPACE_BYTES;
 
 pub(crate) struct Card {
     ordinal: usize,
@@ -180,6 +184,25 @@ impl Card {
             }
             _ => self.told(error),
         })
+    }
+
+    /// What the driver has left, and what is kept here for the next arrays.
+    pub(super) fn memory(&self) -> Result<CardMemory> {
+        self.make_current()?;
+        let (free, total_bytes) = result::mem_get_info().map_err(|error| self.told(error))?;
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(CardMemory {
+            free_bytes: free + pool.kept_bytes(),
+            total_bytes,
+            taken_bytes: total_bytes.saturating_sub(free),
+        })
+    }
+
+    pub(super) fn synchronize(&self) -> Result<()> {
+        self.make_current()?;
+        // SAFETY: the stream lives as long as the program.
+        #[allow(unsafe_code)]
+        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| self.told(error))
     }
 
     pub(super) fn free(&self, address: u64, bytes: usize) {
