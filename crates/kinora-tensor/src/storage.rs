@@ -53,6 +53,15 @@ unsafe impl Element for f16 {}
 #[allow(unsafe_code)] // bf16 is a transparent u16.
 unsafe impl Element for bf16 {}
 
+/// Values as they lie in memory.
+fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
+    // SAFETY: elements have no padding, bytes no alignment, and the borrow is the same.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values))
+    }
+}
+
 /// Values of one type, owned or mapped.
 #[derive(Debug)]
 pub(crate) enum Buffer<T> {
@@ -183,6 +192,19 @@ impl Values {
         })
     }
 
+    /// Does something with those bytes, where they lie if they lie so.
+    ///
+    /// # Errors
+    /// When a card fails while they are copied from it.
+    pub(crate) fn with_le_bytes<T>(&self, work: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        Ok(match self {
+            Values::F32(values) if cfg!(target_endian = "little") => work(bytes_of(values)),
+            Values::F16(values) if cfg!(target_endian = "little") => work(bytes_of(values)),
+            Values::BF16(values) if cfg!(target_endian = "little") => work(bytes_of(values)),
+            other => work(&other.to_le_bytes()?),
+        })
+    }
+
     /// Those bytes as values on the processor.
     pub(crate) fn from_le_bytes(bytes: &[u8], dtype: DType) -> Self {
         let halves = || bytes.as_chunks::<2>().0.iter();
@@ -208,14 +230,13 @@ impl Values {
     /// # Errors
     /// When a device cannot be used, or has no memory left.
     pub(crate) fn copied_to(&self, device: Device) -> Result<Self> {
-        let bytes = self.to_le_bytes()?;
-        match device {
-            Device::Cpu => Ok(Self::from_le_bytes(&bytes, self.dtype())),
+        self.with_le_bytes(|bytes| match device {
+            Device::Cpu => Ok(Self::from_le_bytes(bytes, self.dtype())),
             Device::Cuda(ordinal) => {
-                let board: std::sync::Arc<Board> = crate::cuda::open(ordinal)?;
-                Ok(Array::from_bytes(&board, &bytes, self.dtype())?.into())
+                let board: Arc<Board> = crate::cuda::open(ordinal)?;
+                Ok(Array::from_bytes(&board, bytes, self.dtype(), "to_device")?.into())
             }
-        }
+        })?
     }
 }
 

@@ -309,6 +309,19 @@ impl Tensor {
         bytes.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Does something with those bytes, where they lie if they lie so.
+    ///
+    /// # Errors
+    /// When a card fails while they are copied from it.
+    pub(crate) fn with_le_bytes<T>(&self, work: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.node.values.with_le_bytes(work)
+    }
+
+    /// Whether anyone else holds these values.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.node) > 1 || Arc::strong_count(&self.node.values) > 1
+    }
+
     /// The same values stored in another type, rounded to nearest even. Not recorded.
     ///
     /// # Panics

@@ -131,11 +131,11 @@ impl VisionTrunk {
         };
         let (patch, m) = (self.config.patch_size, self.config.tokens());
         let walk = ops::Conv2d::patch(patch);
-        let patches = ops::conv2d(images, &self.patch_embedding.get(), None, walk)?;
+        let patches = ops::conv2d(images, &self.patch_embedding.for_work()?, None, walk)?;
         let patches = patches.reshape([n, m - 1, c])?;
-        let class = widened(&self.class_embedding).reshape([1, 1, c])?;
+        let class = widened(&self.class_embedding)?.reshape([1, 1, c])?;
         let class = ops::repeat(&class, 0, n)?; // [n, 1, c]
-        let places = widened(&self.position_embedding).reshape([1, m, c])?;
+        let places = widened(&self.position_embedding)?.reshape([1, m, c])?;
         let tokens = ops::concat(&[&class, &patches], 1)?;
         Ok(ops::add_broadcast(&tokens, &places)?)
     }

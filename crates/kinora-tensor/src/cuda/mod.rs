@@ -9,9 +9,12 @@ mod array;
 mod attention;
 mod board;
 mod cache;
+mod capture;
 mod card;
 pub(crate) mod conv;
+mod copier;
 mod elementwise;
+mod engine;
 mod launch;
 pub(crate) mod layout;
 mod libraries;
@@ -23,11 +26,15 @@ pub(crate) mod product;
 mod reduce;
 mod report;
 mod sources;
+mod streams;
+mod window;
 
 #[cfg(any(test, feature = "host-machine"))]
 mod host;
 #[cfg(any(test, feature = "host-machine"))]
 mod host_products;
+#[cfg(any(test, feature = "host-machine"))]
+mod host_streams;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +42,19 @@ pub(crate) use array::Array;
 pub(crate) use attention::{
     attention, attention_backward, time_attention, time_attention_backward,
 };
-pub(crate) use board::{Board, open};
+pub(crate) use board::{Board, of_device, open};
+pub(crate) use capture::Graph;
+pub(crate) use copier::Incoming;
 pub(crate) use elementwise::{affine, broadcast, cast, fill, pointwise, pointwise_slope, zip};
 pub(crate) use norm::{GroupNorm, LayerNorm, channel_totals};
+pub(crate) use pool::rounded;
 pub(crate) use reduce::repeated_sum;
-pub use report::{CardReport, cards, missing_libraries};
+pub use report::{CardReport, cards, limit_device_bytes, missing_libraries, peak_device_bytes};
+pub(crate) use streams::Event;
 
+pub(crate) use window::Window;
+
+#[cfg(test)]
+pub(crate) use host::fail_copies_after;
 #[cfg(any(test, feature = "host-machine"))]
-pub use host::host_device;
+pub use host::{Order, host_device, host_device_with};
