@@ -64,8 +64,10 @@ impl Incoming {
     /// # Errors
     /// When the copy failed.
     pub(crate) fn arrive(mut self) -> Result<Array> {
+        // Taken first: what failed is not waited for a second time.
+        let array = self.array.take().expect("it is taken once");
         self.wait()?;
-        Ok(self.array.take().expect("it is taken once"))
+        Ok(array)
     }
 
     fn wait(&self) -> Result<()> {

@@ -184,3 +184,28 @@ fn results_outlive_the_weights_and_their_window() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_device_with_less_memory_than_the_budget_is_an_error() -> Result<()> {
+    for device in devices(10_000) {
+        let error = Residency::place(&layers(12)?, device, 30_000).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("out of memory"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_that_are_trained_are_not_brought() -> Result<()> {
+    for device in devices(1 << 20) {
+        let layers = layers(12)?;
+        layers.iter().for_each(|layer| layer.set_trainable(true));
+        let error = Residency::place(&layers, device, 14_000)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("weights that are trained"), "{error}");
+        Residency::place(&layers, device, 1 << 20)?;
+        assert!(layers[0].is_trainable() && layers[0].device() == device);
+    }
+    Ok(())
+}
