@@ -4,7 +4,7 @@ use kinora_model::Result;
 use kinora_model::params::{Params, Source};
 use kinora_model::unet::{Pass, UNet, UNetConfig};
 use kinora_tensor::testing::{numbers, relative_l2};
-use kinora_tensor::{DType, Device, Tensor, host_device, ops};
+use kinora_tensor::{DType, Device, Tensor, host_device, no_grad, ops, peak_device_bytes};
 use std::path::Path;
 
 fn network() -> Result<(UNet, Params)> {
@@ -92,4 +92,58 @@ fn a_unet_in_bf16_with_weights_in_f32_stays_near() -> Result<()> {
     println!("bf16: {result:.1e}");
     assert!(result <= 0.05, "{result:.1e}");
     Ok(())
+}
+
+/// The estimates of a few steps under the same conditions, which are prepared once or for each step.
+fn steps(net: &UNet, device: Device, prepare_each: bool) -> Result<Vec<Vec<f32>>> {
+    let there = |shape: &[usize], seed| numbers(shape.to_vec(), seed).to_device(device);
+    let (context, condition) = (there(&[2, 1, 24], 92)?, there(&[2, 1, 8, 4, 4], 94)?);
+    let added = [[6.0, 127.0, 0.02], [5.0, 30.0, 0.1]];
+    let prepare = || net.prepare(&context, &added, Some(&condition), 3);
+    let mut prepared = prepare()?;
+    let mut estimates = Vec::new();
+    for step in 0..5 {
+        if prepare_each {
+            prepared = prepare()?;
+        }
+        let noisy = there(&[2, 3, 8, 4, 4], 100 + step)?;
+        let levels = [0.3 - step as f32, -0.8];
+        let estimate = net.forward_prepared(&prepared, &noisy, &levels)?;
+        estimates.push(estimate.to_device(Device::Cpu)?.to_vec());
+    }
+    Ok(estimates)
+}
+
+#[test]
+fn steps_that_are_captured_and_weights_that_are_brought_give_the_same_estimates() -> Result<()> {
+    const ACTIVATION_BYTES: usize = 1 << 20;
+    let Some(device) = host_device(1 << 30) else {
+        return Ok(());
+    };
+    no_grad(|| {
+        let (net, params) = network()?;
+        let weights_bytes = 4 * params.values();
+        let largest = params.iter().map(|entry| 4 * entry.param.get().elements());
+        let budget_bytes = (2 * largest.max().expect("some")).max(weights_bytes / 3);
+        let residency = params.place(device, usize::MAX)?;
+        assert_eq!(residency.streamed_bytes(), 0);
+        // A network that is prepared anew for each step never repeats one.
+        let plain = steps(&net, device, true)?;
+        assert_eq!(steps(&net, device, false)?, plain, "captured");
+        let Some(small) = host_device(budget_bytes + ACTIVATION_BYTES) else {
+            return Ok(());
+        };
+        let (net, params) = network()?;
+        let residency = params.place(small, budget_bytes)?;
+        assert!(residency.streamed_bytes() > weights_bytes / 3);
+        assert_eq!(steps(&net, small, false)?, plain, "brought");
+        let peak = peak_device_bytes(small)?;
+        println!(
+            "weights of {weights_bytes} bytes within {budget_bytes}: peak {peak}, late {}",
+            residency.late()
+        );
+        assert!(peak <= budget_bytes + ACTIVATION_BYTES);
+        assert!(residency.late() < 2 * params.len());
+        Ok(())
+    })
 }

@@ -27,7 +27,9 @@ mod tensor;
 mod cores;
 mod grad;
 mod param;
+mod residency;
 
+pub mod graph;
 pub mod machine;
 pub mod ops;
 pub mod optim;
@@ -39,17 +41,18 @@ mod cpu;
 mod cuda;
 
 pub use cores::on_the_cores;
-#[cfg(any(test, feature = "host-machine"))]
-pub use cuda::host_device;
 pub use cuda::{
     CardMemory, CardReport, DeviceBuffer, card_array_bytes, card_memory, card_working_bytes, cards,
-    missing_libraries, ready_card, synchronize,
+    limit_device_bytes, missing_libraries, peak_device_bytes, ready_card, synchronize,
 };
+#[cfg(any(test, feature = "host-machine"))]
+pub use cuda::{Order, host_device, host_device_with};
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use grad::{Gradients, checkpoint, is_recording, no_grad};
 pub use param::Param;
+pub use residency::Residency;
 pub use shape::Shape;
 pub use storage::Mapped;
 pub use tensor::Tensor;

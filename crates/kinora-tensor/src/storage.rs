@@ -234,7 +234,7 @@ impl Values {
             Device::Cpu => Ok(Self::from_le_bytes(bytes, dtype)),
             Device::Cuda(ordinal) => {
                 let board: Arc<Board> = crate::cuda::open(ordinal)?;
-                Ok(Array::from_bytes(&board, bytes, dtype)?.into())
+                Ok(Array::from_bytes(&board, bytes, dtype, "to_device")?.into())
             }
         }
     }

@@ -313,6 +313,19 @@ impl Tensor {
         Self::from_values(Values::placed(bytes, dtype, device)?, shape)
     }
 
+    /// Does something with those bytes, where they lie if they lie so.
+    ///
+    /// # Errors
+    /// When a card fails while they are copied from it.
+    pub(crate) fn with_le_bytes<T>(&self, work: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        Ok(work(&self.node.values.le_bytes()?))
+    }
+
+    /// Whether anyone else holds these values.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.node) > 1 || Arc::strong_count(&self.node.values) > 1
+    }
+
     /// The same values stored in another type, rounded to nearest even. Not recorded.
     ///
     /// # Panics

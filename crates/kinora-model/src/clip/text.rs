@@ -72,8 +72,8 @@ impl ClipText {
         let (n, c) = (texts.len(), self.config.hidden_size);
         let m = 1 + ends.iter().max().copied().unwrap_or(0);
         let ids = self.ids(texts, m)?;
-        let tokens = ops::embedding(&self.token_embedding.get(), &ids)?.reshape([n, m, c])?;
-        let places = ops::narrow(&widened(&self.position_embedding), 0, 0, m)?;
+        let tokens = ops::embedding(&self.token_embedding.for_work()?, &ids)?.reshape([n, m, c])?;
+        let places = ops::narrow(&widened(&self.position_embedding)?, 0, 0, m)?;
         let mut x = ops::add_broadcast(&tokens, &places.reshape([1, m, c])?)?;
         for block in &self.blocks {
             x = block.forward_causal(&x)?;

@@ -136,13 +136,13 @@ impl VisionTrunk {
         };
         let (patch, m) = (self.config.patch_size, self.config.tokens());
         let walk = ops::Conv2d::patch(patch);
-        let patches = ops::conv2d(images, &self.patch_embedding.get(), None, walk)?;
+        let patches = ops::conv2d(images, &self.patch_embedding.for_work()?, None, walk)?;
         let patches = patches.reshape([n, m - 1, c])?;
         // Parameters may be f32 beside activations in 16 bits.
-        let class = ops::convert(&widened(&self.class_embedding), patches.dtype())?;
+        let class = ops::convert(&widened(&self.class_embedding)?, patches.dtype())?;
         let class = class.reshape([1, 1, c])?;
         let class = ops::repeat(&class, 0, n)?; // [n, 1, c]
-        let places = ops::convert(&widened(&self.position_embedding), patches.dtype())?;
+        let places = ops::convert(&widened(&self.position_embedding)?, patches.dtype())?;
         let places = places.reshape([1, m, c])?;
         let tokens = ops::concat(&[&class, &patches], 1)?;
         Ok(ops::add_broadcast(&tokens, &places)?)

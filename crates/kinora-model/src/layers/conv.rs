@@ -64,7 +64,7 @@ impl Conv2d {
     /// # Errors
     /// When the channels of `x` are not the layer's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
     }
 
@@ -76,7 +76,7 @@ impl Conv2d {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_padded(&self, x: &Tensor, pad: ops::Pad) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         let walk = ops::Conv2d { pad, ..self.walk };
         Ok(ops::conv2d(x, &weight, Some(&bias), walk)?)
     }
@@ -90,7 +90,12 @@ impl Conv2d {
     /// When the channels of `x` or `shift` are not the layer's.
     pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
         shifted(&self.bias, shift, |bias| {
-            Ok(ops::conv2d(x, &self.weight.get(), Some(bias), self.walk)?)
+            Ok(ops::conv2d(
+                x,
+                &self.weight.for_work()?,
+                Some(bias),
+                self.walk,
+            )?)
         })
     }
 
@@ -104,8 +109,8 @@ impl Conv2d {
     /// When the layer does not have that many input channels.
     pub fn contribution(&self, x: &Tensor, start: usize, with_bias: bool) -> Result<Tensor> {
         let channels = x.shape().last();
-        let weight = ops::narrow(&widened(&self.weight), 3, start, channels)?;
-        let bias = with_bias.then(|| self.bias.get());
+        let weight = ops::narrow(&widened(&self.weight)?, 3, start, channels)?;
+        let bias = with_bias.then(|| self.bias.for_work()).transpose()?;
         Ok(ops::conv2d(x, &weight, bias.as_ref(), self.walk)?)
     }
 }
@@ -146,7 +151,7 @@ impl TimeConv {
     /// # Errors
     /// When the channels of `x` are not the layer's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         Ok(ops::time_conv(x, &weight, Some(&bias))?)
     }
 
@@ -159,7 +164,7 @@ impl TimeConv {
     /// When the channels of `x` or `shift` are not the layer's.
     pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
         shifted(&self.bias, shift, |bias| {
-            Ok(ops::time_conv(x, &self.weight.get(), Some(bias))?)
+            Ok(ops::time_conv(x, &self.weight.for_work()?, Some(bias))?)
         })
     }
 }
@@ -171,7 +176,7 @@ fn shifted(
     shift: &Tensor,
     convolve: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let bias = widened(bias);
+    let bias = widened(bias)?;
     let &[clips, o] = shift.dims() else {
         return Err(Error::argument(
             "shift",
@@ -189,12 +194,12 @@ fn shifted(
 }
 
 /// The parameter in f32. One that is stored in 16 bits is frozen, so nothing is lost by the copy.
-pub(crate) fn widened(param: &Param) -> Tensor {
-    let value = param.get();
-    match value.dtype() {
+pub(crate) fn widened(param: &Param) -> Result<Tensor> {
+    let value = param.for_work()?;
+    Ok(match value.dtype() {
         DType::F32 => value,
-        DType::F16 | DType::BF16 => value.cast(DType::F32),
-    }
+        DType::F16 | DType::BF16 => value.to_dtype(DType::F32)?,
+    })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Linear {
 
     /// Where its parameters are.
     pub(crate) fn device(&self) -> Device {
-        self.weight.get().device()
+        self.weight.device()
     }
 
     /// # Shapes
@@ -68,8 +68,8 @@ impl Linear {
     /// # Errors
     /// When the channels of `x` are not the layer's.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(Param::get);
-        Ok(ops::linear(x, &self.weight.get(), bias.as_ref())?)
+        let bias = self.bias.as_ref().map(Param::for_work).transpose()?;
+        Ok(ops::linear(x, &self.weight.for_work()?, bias.as_ref())?)
     }
 }
 

@@ -65,7 +65,7 @@ impl GroupNorm {
     /// # Errors
     /// When the channels of `x` or the moments are not the layer's.
     pub fn forward_silu_with(&self, x: &Tensor, moments: &[ops::Moments]) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         Ok(ops::group_norm_with(
             x,
             moments,
@@ -78,7 +78,7 @@ impl GroupNorm {
     }
 
     fn apply(&self, x: &Tensor, activation: ops::Activation) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         Ok(ops::group_norm(
             x,
             &weight,
@@ -117,8 +117,8 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(ops::layer_norm(
             x,
-            &self.weight.get(),
-            &self.bias.get(),
+            &self.weight.for_work()?,
+            &self.bias.for_work()?,
             self.eps,
         )?)
     }

@@ -3,7 +3,7 @@
 use super::Layout;
 use crate::Result;
 use crate::weights::safetensors::{Entry, write};
-use kinora_tensor::{DType, Param};
+use kinora_tensor::{DType, Device, Param, Residency};
 use std::path::Path;
 
 /// One parameter of a network.
@@ -64,6 +64,18 @@ impl Params {
     pub fn filter(&self, mut keep: impl FnMut(&NamedParam) -> bool) -> Params {
         let kept = self.iter().filter(|entry| keep(entry));
         Params::new(kept.cloned().collect())
+    }
+
+    /// Puts them on `device`, with at most `budget_bytes` bytes of its memory: where that is less than
+    /// they take, some are brought there as they are used, ahead of the work, and leave again. The
+    /// network's results are the same. See [`Residency::place`].
+    ///
+    /// # Errors
+    /// When there is not even room for the two largest, or the device cannot be used or has no memory
+    /// left.
+    pub fn place(&self, device: Device, budget_bytes: usize) -> Result<Residency> {
+        let params: Vec<Param> = self.iter().map(|entry| entry.param.clone()).collect();
+        Ok(Residency::place(&params, device, budget_bytes)?)
     }
 
     /// Writes all of them as a safetensors file in the published order of axes, every value rounded

@@ -7,6 +7,7 @@ use super::transformer::Constants;
 use crate::layers::{Conv2d, GroupNorm, SinusoidEmbedding};
 use crate::params::Source;
 use crate::{Error, Result};
+use kinora_tensor::graph::Repeated;
 use kinora_tensor::{Tensor, ops};
 
 /// Epsilon of the last norm, the same in both reference codes.
@@ -50,6 +51,8 @@ pub struct Prepared {
     condition: Option<Tensor>,
     clips: usize,
     frames: usize,
+    /// On a card, all that comes after the embedding is captured.
+    step: Repeated,
 }
 
 impl UNet {
@@ -149,6 +152,7 @@ impl UNet {
             condition: self.convolve_condition(condition, clips, frames)?,
             clips,
             frames,
+            step: Repeated::default(),
         })
     }
 
@@ -178,13 +182,23 @@ impl UNet {
                 ),
             ));
         }
+        // The sinusoids are made on the processor, so the embedding is an input of what is captured.
+        let embedding = self.embedding(c_noise, &prepared.added)?;
+        let step = &prepared.step;
+        step.run(&[noisy, &embedding], |inputs| {
+            self.step(prepared, &inputs[0], &inputs[1])
+        })
+    }
+
+    /// The rest of [`forward_prepared`](Self::forward_prepared), which is the same work at every step.
+    fn step(&self, prepared: &Prepared, noisy: &Tensor, embedding: &Tensor) -> Result<Tensor> {
         let own_bias = prepared.condition.is_none();
         let mut x = each_frame(noisy, |x| self.conv_in.contribution(x, 0, own_bias))?;
         if let Some(condition) = &prepared.condition {
             x = ops::add_broadcast(&x, condition)?;
         }
         let walk = Walk {
-            embedding: self.embedding(c_noise, &prepared.added)?,
+            embedding: embedding.clone(),
             known: Known::Constants(prepared.constants.iter()),
             image_only: false,
             recompute: false,

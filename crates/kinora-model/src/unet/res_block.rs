@@ -115,7 +115,7 @@ impl ResBlock {
             return Ok(spatial);
         }
         let temporal = self.temporal.forward(&spatial, embedding)?;
-        Ok(ops::blend(&spatial, &temporal, &self.mix.get())?)
+        Ok(ops::blend(&spatial, &temporal, &self.mix.for_work()?)?)
     }
 }
 

@@ -204,7 +204,7 @@ impl Transformer {
             if !image_only {
                 let placed = ops::add_broadcast(&tokens, &constants.frames)?;
                 let moved = temporal.forward(&placed, &attended[1])?;
-                tokens = ops::blend(&tokens, &moved, &self.mix.get())?;
+                tokens = ops::blend(&tokens, &moved, &self.mix.for_work()?)?;
             }
         }
         let y = self.proj_out.forward(&tokens)?.reshape(x.shape())?;

@@ -98,7 +98,7 @@ impl TemporalBlock {
     /// factor weighs the temporal side.
     pub(super) fn blend(&self, x: &Tensor, inner: &Tensor) -> Result<Tensor> {
         let temporal = ops::add(x, inner)?;
-        Ok(ops::blend(&temporal, x, &self.mix_factor.get())?)
+        Ok(ops::blend(&temporal, x, &self.mix_factor.for_work()?)?)
     }
 }
 

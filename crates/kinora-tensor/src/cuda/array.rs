@@ -10,6 +10,8 @@ pub(crate) struct Array {
     address: u64,
     len: usize,
     dtype: DType,
+    /// The array whose memory it is a part of, where it has none of its own.
+    whole: Option<Arc<Array>>,
 }
 
 impl Array {
@@ -24,15 +26,33 @@ impl Array {
             address,
             len,
             dtype,
+            whole: None,
         })
     }
 
-    /// Values given as little-endian bytes, which must be whole.
-    pub(crate) fn from_bytes(board: &Arc<Board>, bytes: &[u8], dtype: DType) -> Result<Self> {
+    /// A part of another array's memory, from a byte of it on, under any type.
+    pub(super) fn within(whole: &Arc<Array>, start: usize, len: usize, dtype: DType) -> Self {
+        assert!(start + len * dtype.size_bytes() <= whole.bytes(), "inside");
+        Array {
+            board: whole.board.clone(),
+            address: whole.address + start as u64,
+            len,
+            dtype,
+            whole: Some(whole.clone()),
+        }
+    }
+
+    /// Values given as little-endian bytes, which must be whole, on behalf of the operation `op`.
+    pub(crate) fn from_bytes(
+        board: &Arc<Board>,
+        bytes: &[u8],
+        dtype: DType,
+        op: &'static str,
+    ) -> Result<Self> {
         let array = Array::new(board, bytes.len() / dtype.size_bytes(), dtype)?;
         assert_eq!(array.bytes(), bytes.len(), "whole values");
         if array.len > 0 {
-            board.upload(array.address, bytes)?;
+            board.upload(array.address, bytes, op)?;
         }
         Ok(array)
     }
@@ -41,9 +61,22 @@ impl Array {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.bytes()];
         if self.len > 0 {
-            self.board.download(self.address, &mut bytes)?;
+            self.board.download(self.address, &mut bytes, "to_device")?;
         }
         Ok(bytes)
+    }
+
+    /// The same values in memory of their own.
+    pub(crate) fn copied(&self) -> Result<Self> {
+        let copy = self.like(self.len)?;
+        self.board.copy(self, &copy)?;
+        Ok(copy)
+    }
+
+    /// Puts the values of another array of this length and type here.
+    pub(crate) fn overwrite(&self, from: &Array) -> Result<()> {
+        assert_eq!(self.dtype, from.dtype, "values of one type");
+        self.board.copy(from, self)
     }
 
     /// Values of the same type on the same board, of unspecified content.
@@ -83,7 +116,7 @@ impl Array {
 
 impl Drop for Array {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.len > 0 && self.whole.is_none() {
             self.board.free(self.address, self.bytes());
         }
     }

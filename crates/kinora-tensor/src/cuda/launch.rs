@@ -44,19 +44,34 @@ impl Grid {
 #[derive(Clone, Debug)]
 pub(crate) struct Argument {
     bytes: Vec<u8>,
+    /// Of the arrays it names.
+    addresses: Vec<u64>,
 }
 
 impl Argument {
     /// Structures of other arguments, in order, with C's padding for members of at most 8 bytes.
     pub(super) fn structure(members: impl IntoIterator<Item = Argument>) -> Self {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut addresses) = (Vec::new(), Vec::new());
         for member in members {
             let align = member.bytes.len().min(8);
             bytes.resize(bytes.len().next_multiple_of(align), 0);
             bytes.extend(member.bytes);
+            addresses.extend(member.addresses);
         }
         bytes.resize(bytes.len().next_multiple_of(8), 0);
-        Argument { bytes }
+        Argument { bytes, addresses }
+    }
+
+    fn plain(bytes: &[u8]) -> Self {
+        Argument {
+            bytes: bytes.to_vec(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Where the arrays lie that it names.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.addresses.iter().copied()
     }
 
     /// The value as it lies in memory.
@@ -67,29 +82,28 @@ impl Argument {
 
 impl From<&Array> for Argument {
     fn from(array: &Array) -> Self {
-        let bytes = array.address().to_ne_bytes().to_vec();
-        Argument { bytes }
+        Argument {
+            addresses: vec![array.address()],
+            ..Argument::plain(&array.address().to_ne_bytes())
+        }
     }
 }
 
 impl From<usize> for Argument {
     fn from(index: usize) -> Self {
-        let bytes = (index as i64).to_ne_bytes().to_vec();
-        Argument { bytes }
+        Argument::plain(&(index as i64).to_ne_bytes())
     }
 }
 
 impl From<i32> for Argument {
     fn from(value: i32) -> Self {
-        let bytes = value.to_ne_bytes().to_vec();
-        Argument { bytes }
+        Argument::plain(&value.to_ne_bytes())
     }
 }
 
 impl From<f32> for Argument {
     fn from(value: f32) -> Self {
-        let bytes = value.to_ne_bytes().to_vec();
-        Argument { bytes }
+        Argument::plain(&value.to_ne_bytes())
     }
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn upsample_backward(dy: &Array, [h, w, c]: [usize; 3]) -> Result<Arr
 fn indices(like: &Array, values: impl IntoIterator<Item = usize>) -> Result<Array> {
     let values = values.into_iter().map(|value| value as i64);
     let bytes: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
-    Array::from_bytes(like.board(), &bytes, DType::F32)
+    Array::from_bytes(like.board(), &bytes, DType::F32, "embedding")
 }
 
 /// The rows `ids` of a table `[.., c]`.

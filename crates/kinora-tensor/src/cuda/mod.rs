@@ -10,9 +10,12 @@ mod attention;
 mod board;
 mod buffer;
 mod cache;
+mod capture;
 mod card;
 pub(crate) mod conv;
+mod copier;
 mod elementwise;
+mod engine;
 mod fused_attention;
 mod launch;
 pub(crate) mod layout;
@@ -26,11 +29,15 @@ pub(crate) mod product;
 mod reduce;
 mod report;
 mod sources;
+mod streams;
+mod window;
 
 #[cfg(any(test, feature = "host-machine"))]
 mod host;
 #[cfg(any(test, feature = "host-machine"))]
 mod host_products;
+#[cfg(any(test, feature = "host-machine"))]
+mod host_streams;
 #[cfg(test)]
 mod tests;
 
@@ -38,15 +45,23 @@ pub(crate) use array::Array;
 pub(crate) use attention::{
     attention, attention_backward, time_attention, time_attention_backward,
 };
-pub(crate) use board::{Board, open};
+pub(crate) use board::{Board, of_device, open};
 pub use buffer::DeviceBuffer;
+pub(crate) use capture::Graph;
+pub(crate) use copier::Incoming;
 pub(crate) use elementwise::{affine, broadcast, cast, fill, pointwise, pointwise_slope, zip};
 pub(crate) use norm::{GroupNorm, LayerNorm, channel_totals};
+pub(crate) use pool::rounded;
 pub(crate) use reduce::repeated_sum;
 pub use report::{
     CardMemory, CardReport, card_array_bytes, card_memory, card_working_bytes, cards,
-    missing_libraries, ready_card, synchronize,
+    limit_device_bytes, missing_libraries, peak_device_bytes, ready_card, synchronize,
 };
+pub(crate) use streams::Event;
 
+pub(crate) use window::Window;
+
+#[cfg(test)]
+pub(crate) use host::fail_copies_after;
 #[cfg(any(test, feature = "host-machine"))]
-pub use host::host_device;
+pub use host::{Order, host_device, host_device_with};

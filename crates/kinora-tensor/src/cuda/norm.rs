@@ -75,7 +75,7 @@ impl GroupNorm {
         let (mean, rate): (Vec<f32>, Vec<f32>) = found.into_iter().unzip();
         let table = |values: Vec<f32>| {
             let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-            Array::from_bytes(x.board(), &bytes, DType::F32)
+            Array::from_bytes(x.board(), &bytes, DType::F32, "group_norm_with")
         };
         Ok(GroupNorm {
             stack,

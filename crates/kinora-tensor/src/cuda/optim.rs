@@ -40,7 +40,7 @@ impl Table {
         }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         Ok(Table {
-            array: Array::from_bytes(board, &bytes, DType::F32)?,
+            array: Array::from_bytes(board, &bytes, DType::F32, "optim")?,
             rows: count,
             chunks,
         })

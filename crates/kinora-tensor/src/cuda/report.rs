@@ -1,11 +1,10 @@
 //! What is there to compute on, for whoever asks before computing.
 
-use super::board::{Board, open};
+use super::board::of_device;
 use super::card;
 use super::libraries::{BLAS, CONVOLUTIONS, NVRTC, Surroundings, load};
 use super::pool::rounded;
 use crate::{Device, Error, Result};
-use std::sync::Arc;
 
 /// One card the driver knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,15 +50,15 @@ pub struct CardMemory {
 /// When the driver or one of the libraries is missing, there is no such card, or it is too old; the
 /// sentence says which file was looked for, and where. When `device` is the processor.
 pub fn ready_card(device: Device) -> Result<CardMemory> {
-    let board = board(device)?;
-    if matches!(*board, Board::Card(_)) {
+    let board = of_device("ready_card", device)?;
+    if board.is_card() {
         let faults = missing_libraries();
         if !faults.is_empty() {
             let message = faults.join("; ");
             return Err(Error::Device { device, message });
         }
     }
-    board.memory()
+    Ok(board.memory())
 }
 
 /// A card's memory as it is now.
@@ -67,7 +66,7 @@ pub fn ready_card(device: Device) -> Result<CardMemory> {
 /// # Errors
 /// When the card cannot be used, or `device` is the processor.
 pub fn card_memory(device: Device) -> Result<CardMemory> {
-    board(device)?.memory()
+    Ok(of_device("card_memory", device)?.memory())
 }
 
 /// Waits until a device has done all the work that was given to it; the processor always has.
@@ -77,7 +76,7 @@ pub fn card_memory(device: Device) -> Result<CardMemory> {
 pub fn synchronize(device: Device) -> Result<()> {
     match device {
         Device::Cpu => Ok(()),
-        Device::Cuda(_) => board(device)?.synchronize(),
+        Device::Cuda(_) => of_device("synchronize", device)?.synchronize(),
     }
 }
 
@@ -91,9 +90,21 @@ pub fn card_working_bytes() -> usize {
     card::WORKING_BYTES
 }
 
-fn board(device: Device) -> Result<Arc<Board>> {
-    match device {
-        Device::Cuda(ordinal) => open(ordinal),
-        Device::Cpu => Err(Error::argument("device", "expected a card, found cpu")),
-    }
+/// The most memory of a card that this program had at one time, in bytes, with what it kept for its
+/// next arrays.
+///
+/// # Errors
+/// When the device is the processor, or cannot be used.
+pub fn peak_device_bytes(device: Device) -> Result<usize> {
+    Ok(of_device("peak_device_bytes", device)?.peak_bytes())
+}
+
+/// Lets this program take no more than so many bytes of a card's memory from now on: what asks for more
+/// is told that there is none. NVIDIA's libraries keep some hundred megabytes beside that.
+///
+/// # Errors
+/// When the device is the processor, or cannot be used.
+pub fn limit_device_bytes(device: Device, limit_bytes: usize) -> Result<()> {
+    of_device("limit_device_bytes", device)?.set_limit_bytes(limit_bytes);
+    Ok(())
 }

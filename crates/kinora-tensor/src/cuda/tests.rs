@@ -1,6 +1,7 @@
 //! The operations on the machine that stands in for a card, and the kernels under NVIDIA's compiler.
 
 use super::attention::{chunked_attention, chunked_backward};
+use super::fail_copies_after;
 use super::host::say;
 use super::launch::{Argument, Grid, Kernel, arguments};
 use super::libraries::Surroundings;
@@ -8,7 +9,7 @@ use super::nvrtc::Compiler;
 use super::sources::Source;
 use crate::cpu::attention::Sizes;
 use crate::testing::{assert_close, numbers};
-use crate::{DType, Device, Result, Tensor, host_device, ops, selfcheck};
+use crate::{DType, Device, Order, Result, Tensor, host_device, host_device_with, ops, selfcheck};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -207,6 +208,62 @@ fn memory_that_is_not_there_is_a_sentence_and_comes_back() -> Result<()> {
     assert_eq!(error, expected);
     drop(large);
     ops::square(&Tensor::zeros([1 << 17]).to_device(device)?)?;
+    Ok(())
+}
+
+#[test]
+fn a_limit_of_memory_is_kept_and_what_is_kept_for_later_is_given_up_first() -> Result<()> {
+    let Some(device) = host_device(8 << 20) else {
+        return Ok(());
+    };
+    crate::limit_device_bytes(device, 3 << 20)?;
+    let large = Tensor::zeros([1 << 19]).to_device(device)?; // 2 MiB
+    let error = ops::square(&large).unwrap_err().to_string();
+    assert!(
+        error.contains("2.0 MiB were asked for, and 1.0 of 3.0 MiB are free"),
+        "{error}"
+    );
+    drop(large);
+    // Another size: the 2 MiB that were kept have to go first.
+    Tensor::zeros([3 << 18]).to_device(device)?;
+    assert_eq!(crate::peak_device_bytes(device)?, 3 << 20);
+    Ok(())
+}
+
+#[test]
+fn a_copy_to_the_card_that_fails_is_an_error_and_takes_no_memory() -> Result<()> {
+    let Some(device) = host_device(1 << 20) else {
+        return Ok(());
+    };
+    fail_copies_after(device, 2); // of 1 KiB each
+    let error = numbers([1000], 1)
+        .to_device(device)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, format!("{device}: a copy failed, as it was told to"));
+    fail_copies_after(device, usize::MAX);
+    let x = numbers([1 << 18], 1);
+    assert_eq!(x.to_device(device)?.to_vec(), x.to_vec());
+    Ok(())
+}
+
+#[test]
+fn what_is_copied_may_change_at_once() -> Result<()> {
+    for order in [Order::WorkFirst, Order::CopiesFirst] {
+        let Some(device) = host_device_with(1 << 20, order) else {
+            return Ok(());
+        };
+        // Longer than all staging buffers together, in a buffer of the processor that is used again.
+        let sums: Result<Vec<Tensor>> = (1..6)
+            .map(|k| {
+                let x = Tensor::full(k as f32, [5000]).to_device(device)?;
+                ops::sum(&x)
+            })
+            .collect();
+        for (sum, k) in sums?.iter().zip(1..) {
+            assert_eq!(sum.to_vec(), [k as f32 * 5000.0]);
+        }
+    }
     Ok(())
 }
 

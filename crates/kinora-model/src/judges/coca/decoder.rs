@@ -120,9 +120,9 @@ impl Decoders {
             let message = format!("expected texts of at most {} tokens", self.longest);
             return Err(Error::argument("coca", message));
         }
-        let x = ops::embedding(&self.token_embedding.get(), tokens)?; // [texts, c]
+        let x = ops::embedding(&self.token_embedding.for_work()?, tokens)?; // [texts, c]
         let (texts, c) = (x.dims()[0], x.dims()[1]);
-        let place = ops::narrow(&widened(&self.position_embedding), 0, memory.place, 1)?;
+        let place = ops::narrow(&widened(&self.position_embedding)?, 0, memory.place, 1)?;
         let mut x = ops::add_broadcast(&x.reshape([texts, 1, c])?, &place.reshape([1, 1, c])?)?;
         let (first, second) = memory.words.split_at_mut(self.words.len());
         for (block, kept) in self.words.iter().zip(first) {

@@ -46,7 +46,7 @@ impl PooledVision {
     /// `images` `[n, s, s, 3]`; the result is `[n, q, p]`.
     fn pooled(&self, images: &Tensor) -> Result<Tensor> {
         let tokens = self.norm_tokens.forward(&self.trunk.forward(images)?)?; // [n, m, c]
-        let queries = widened(&self.query);
+        let queries = widened(&self.query)?;
         let &[count, p] = queries.dims() else {
             unreachable!("the parameter was asked for as a matrix");
         };

@@ -1,21 +1,22 @@
-//! A real card, through NVIDIA's driver: memory, one stream of work, kernels compiled at first use.
+//! A real card, through NVIDIA's driver: memory, streams, kernels compiled at first use.
 
 mod blas;
 mod dnn;
+mod queue;
 
 use super::Array;
-use super::board::{failed, out_of_memory};
+use super::board::failed;
 use super::conv::Pass;
+use super::engine::Allocate;
 use super::launch::{Argument, Grid, Kernel, THREADS};
 use super::libraries::{BLAS, CONVOLUTIONS, DRIVER, Surroundings, Wanted, load};
-use super::pool::{Pool, rounded};
 use super::product::Product;
-use super::report::CardMemory;
 use super::sources::Source;
 use super::{CardReport, cache, nvrtc};
 use crate::ops::Geometry;
 use crate::{DType, Error, Result};
 use blas::Blas;
+use cudarc::cudnn::CudnnError;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use dnn::Dnn;
@@ -25,14 +26,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The most working memory that NVIDIA's libraries are given at a time.
 pub(super) const WORKING_BYTES: usize = blas::WORKSPACE_BYTES + dnn::MOST_WORKSPACE_BYTES;
+pub(super) use queue::{Event, Executable};
 
 pub(crate) struct Card {
     ordinal: usize,
     /// Compute capability: 90 for 9.0.
     sm: u32,
     context: sys::CUcontext,
+    /// Of work.
     stream: sys::CUstream,
-    pool: Mutex<Pool>,
+    copies: sys::CUstream,
     modules: Mutex<HashMap<(Source, DType), Module>>,
     blas: Mutex<Option<Blas>>,
     dnn: Mutex<Option<Dnn>>,
@@ -129,22 +132,18 @@ impl Card {
         // SAFETY: the context was just retained and is never released.
         #[allow(unsafe_code)]
         unsafe { result::ctx::set_current(context) }.map_err(told)?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
         Ok(Card {
             ordinal,
             sm: (10 * major + minor) as u32,
             context,
-            stream: stream.map_err(told)?,
-            pool: Mutex::default(),
+            stream: stream().map_err(told)?,
+            copies: stream().map_err(told)?,
             modules: Mutex::default(),
             blas: Mutex::default(),
             dnn: Mutex::default(),
             total_bytes: about.memory_bytes,
         })
-    }
-
-    pub(super) fn ordinal(&self) -> usize {
-        self.ordinal
     }
 
     fn told(&self, error: DriverError) -> Error {
@@ -157,80 +156,32 @@ impl Card {
         unsafe { result::ctx::set_current(self.context) }.map_err(|error| self.told(error))
     }
 
-    pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
+    /// Memory from the driver, or none where it has no more.
+    pub(super) fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
         self.make_current()?;
-        let size = rounded(bytes);
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(address) = pool.take(size) {
-            return Ok(address);
-        }
         // SAFETY: the size is not zero, and the context is current.
         #[allow(unsafe_code)]
-        let ask = || unsafe { result::malloc_sync(size) };
-        if let Ok(address) = ask() {
-            return Ok(address);
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(address) => Ok(Some(address)),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(None),
+            Err(error) => Err(self.told(error)),
         }
-        // What is kept for other sizes may be what is missing. The driver waits for work in flight
-        // before it takes memory back.
-        for address in pool.empty() {
-            // SAFETY: nothing but the pool knew this address.
-            #[allow(unsafe_code)]
-            unsafe { result::free_sync(address) }.map_err(|error| self.told(error))?;
-        }
-        ask().map_err(|error| match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let free = result::mem_get_info().map_or(0, |(free, _)| free);
-                out_of_memory(self.ordinal, bytes, free, self.total_bytes)
-            }
-            _ => self.told(error),
-        })
     }
 
-    /// What the driver has left, and what is kept here for the next arrays.
-    pub(super) fn memory(&self) -> Result<CardMemory> {
+    /// Gives it back; the driver waits for work in flight.
+    pub(super) fn free(&self, address: u64) -> Result<()> {
         self.make_current()?;
-        let (free, total_bytes) = result::mem_get_info().map_err(|error| self.told(error))?;
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(CardMemory {
-            free_bytes: free + pool.kept_bytes(),
-            total_bytes,
-            taken_bytes: total_bytes.saturating_sub(free),
-        })
-    }
-
-    pub(super) fn synchronize(&self) -> Result<()> {
-        self.make_current()?;
-        // SAFETY: the stream lives as long as the program.
+        // SAFETY: `allocate` gave this address, and nothing but the pool knew it any more.
         #[allow(unsafe_code)]
-        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| self.told(error))
+        unsafe { result::free_sync(address) }.map_err(|error| self.told(error))
     }
 
-    pub(super) fn free(&self, address: u64, bytes: usize) {
-        // There is one stream of work: whoever gets this stretch next writes after who read it last.
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.put(address, rounded(bytes));
-    }
-
-    pub(super) fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.make_current()?;
-        // SAFETY: the stretch has this length, and the stream is waited for before `bytes` can go.
-        #[allow(unsafe_code)]
-        unsafe {
-            result::memcpy_htod_async(address, bytes, self.stream)
-                .and_then(|()| result::stream::synchronize(self.stream))
-                .map_err(|error| self.told(error))
-        }
-    }
-
-    pub(super) fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        self.make_current()?;
-        // SAFETY: the stretch has this length, and the stream is waited for before `bytes` is read.
-        #[allow(unsafe_code)]
-        unsafe {
-            result::memcpy_dtoh_async(bytes, address, self.stream)
-                .and_then(|()| result::stream::synchronize(self.stream))
-                .map_err(|error| self.told(error))
-        }
+    /// Free bytes and all bytes.
+    pub(super) fn memory(&self) -> [usize; 2] {
+        let free = self
+            .make_current()
+            .and_then(|()| result::mem_get_info().map_err(|error| self.told(error)));
+        [free.map_or(0, |(free, _)| free), self.total_bytes]
     }
 
     pub(super) fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<()> {
@@ -254,7 +205,7 @@ impl Card {
         .map_err(|error| failed(self.ordinal, format!("{}: {}", kernel.name, text(error))))
     }
 
-    pub(super) fn multiply(&self, product: &Product<'_>) -> Result<()> {
+    pub(super) fn multiply(&self, product: &Product<'_>, allocate: Allocate<'_>) -> Result<()> {
         self.make_current()?;
         let refused = |message: String| failed(self.ordinal, message);
         let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,7 +214,7 @@ impl Card {
             // SAFETY: it only tries to load libraries of that name.
             #[allow(unsafe_code)]
             present(BLAS, || unsafe { is_culib_present() }).map_err(refused)?;
-            let workspace = self.allocate(blas::WORKSPACE_BYTES)?;
+            let workspace = allocate(blas::WORKSPACE_BYTES)?;
             let made = Blas::new(workspace);
             *blas = Some(made.map_err(|error| refused(format!("cuBLASLt: {error}")))?);
         }
@@ -272,13 +223,40 @@ impl Card {
         made.map_err(|error| refused(format!("cuBLASLt on {product:?}: {error}")))
     }
 
+    /// The working memory of [`Card::convolve`].
+    pub(super) fn convolution_bytes(
+        &self,
+        pass: Pass,
+        geometry: &Geometry,
+        out: &Array,
+    ) -> Result<usize> {
+        self.with_dnn(pass, geometry, |dnn| {
+            let plan = dnn.plan(pass, geometry, out.dtype())?;
+            Ok(plan.workspace_bytes)
+        })
+    }
+
     pub(super) fn convolve(
         &self,
         pass: Pass,
         geometry: &Geometry,
         operands: [&Array; 2],
         out: &Array,
+        workspace: u64,
     ) -> Result<()> {
+        self.with_dnn(pass, geometry, |dnn| {
+            let plan = dnn.plan(pass, geometry, out.dtype())?;
+            dnn.run(&plan, operands, out, workspace)
+        })
+    }
+
+    /// Does something with the library of convolutions, which is loaded at first use.
+    fn with_dnn<T>(
+        &self,
+        pass: Pass,
+        geometry: &Geometry,
+        work: impl FnOnce(&mut Dnn) -> std::result::Result<T, CudnnError>,
+    ) -> Result<T> {
         self.make_current()?;
         let refused = |message: String| failed(self.ordinal, message);
         let mut dnn = self.dnn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,19 +268,8 @@ impl Card {
             let made = Dnn::new(self.stream.cast());
             *dnn = Some(made.map_err(|error| refused(format!("cuDNN: {error:?}")))?);
         }
-        let dnn = dnn.as_mut().expect("made above");
-        let told = |error| refused(format!("cuDNN, {pass:?} of {geometry:?}: {error:?}"));
-        let plan = dnn.plan(pass, geometry, out.dtype()).map_err(told)?;
-        let bytes = plan.workspace_bytes;
-        let workspace = match bytes {
-            0 => 0,
-            bytes => self.allocate(bytes)?,
-        };
-        let made = dnn.run(&plan, operands, out, workspace).map_err(told);
-        if bytes > 0 {
-            self.free(workspace, bytes);
-        }
-        made
+        let made = work(dnn.as_mut().expect("made above"));
+        made.map_err(|error| refused(format!("cuDNN, {pass:?} of {geometry:?}: {error:?}")))
     }
 
     /// The compiled kernels of a source: from the cache on disk, or compiled now.
