@@ -19,7 +19,7 @@ pub(crate) enum Source {
 
 impl Source {
     #[cfg(any(test, feature = "host-machine"))]
-    pub(super) const ALL: [Source; 6] = [
+    pub(super) const ALL: [Source; 7] = [
         Source::Attention,
         Source::Elementwise,
         Source::FusedAttention,
