@@ -72,6 +72,20 @@ impl Place {
     }
 }
 
+/// Refuses a card that cannot be used, for work that has much to do before it needs it.
+///
+/// # Errors
+/// As [`Place::on`].
+pub fn check(wish: DeviceWish) -> anyhow::Result<()> {
+    match wish {
+        DeviceWish::On(device @ Device::Cuda(_)) => {
+            kinora_tensor::ready_card(device)?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The device for work that `fit` plans, what it planned, and for `auto` a line that says which was
 /// taken and why.
 ///

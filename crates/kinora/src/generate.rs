@@ -25,15 +25,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// When the still or the model cannot be read, the settings cannot be, the machine has too little
 /// memory, or the output cannot be written. Nothing is left half written.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
-    let reporter = Reporter::new(Manner::choose(args.json));
     let interrupt = Interrupt::at_once()?;
     interrupt.wait_for_safe_points();
+    work(args, &interrupt.stop)
+}
 
+fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+    let reporter = Reporter::new(Manner::choose(args.json));
     // What can be refused at once is refused before gigabytes are read.
     let still = kinora_media::read_image(&args.image)?;
     let picture = Picture::new(still.data(), still.height(), still.width())?;
     check_outputs(args)?;
-    let Interrupt { stop, .. } = &interrupt;
+    device::check(args.device)?;
     let path = model_path::resolve(&args.model, args.variant, &reporter, stop)?;
     let opening = Opening {
         variant: args.variant,
@@ -287,3 +290,6 @@ impl Watch<'_> {
         Ok(contact_sheet(&[row], &SheetStyle::default())?.save(path)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

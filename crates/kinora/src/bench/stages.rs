@@ -269,3 +269,38 @@ fn numbers<const N: usize>(dims: [usize; N]) -> Tensor {
         .normal(dims)
         .expect("a few values always have a shape")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser as _;
+    use kinora_tensor::{DType, host_device};
+
+    #[test]
+    fn every_stage_of_generating_runs_on_a_card() {
+        let Some(card) = host_device(1 << 30) else {
+            return;
+        };
+        let words = "kinora bench --preset tiny --frames 2 --width 16 --height 16";
+        let Verb::Bench(args) = Cli::parse_from(words.split(' ')).verb else {
+            panic!("the verb is `bench`");
+        };
+        let compute = Compute::new(card, DType::BF16).unwrap();
+        let subject = Subject::new(&args, compute).unwrap();
+        for stage in [
+            BenchStage::Clip,
+            BenchStage::VaeEncode,
+            BenchStage::UnetStep,
+            BenchStage::VaeDecode,
+        ] {
+            let (mut work, tflop) = subject.stage(stage).unwrap();
+            kinora_tensor::no_grad(&mut work).unwrap();
+            assert!(tflop > 0.0);
+        }
+        let settings = subject.settings();
+        assert_eq!(settings["device"], card.to_string());
+        assert_eq!(settings["dtype"], "bf16");
+        assert!(subject.stage(BenchStage::TrainStep).is_err());
+    }
+}

@@ -32,6 +32,10 @@ fn a_card_that_cannot_be_used_is_a_sentence_and_leaves_no_file() {
         assert!(last.contains("libcuda.so.1"), "{said}");
         assert_eq!(place.names(), ["driver", "still.png"]);
     }
+    // Before a model is downloaded: that would fail here with another message.
+    let words = "generate still.png --model somebody/something --out a.gif --device cuda";
+    let ended = run(&place, &words.split(' ').collect::<Vec<_>>());
+    assert!(ended.refused().contains("libcuda.so.1"), "{}", ended.err);
     let ended = run(&place, &["bench", "--preset", "tiny", "--device", "cuda"]);
     assert!(ended.refused().contains("libcuda.so.1"), "{}", ended.err);
 }

@@ -425,20 +425,25 @@ mod tests {
     use super::*;
     use crate::params::Source;
     use crate::vae::{Vae, VaeKind};
+    use kinora_tensor::DType;
     use kinora_tensor::testing::{numbers, relative_l2};
 
     /// An autoencoder whose every layer has a say, and latents for it.
     fn example(kind: VaeKind) -> (Vae, Tensor) {
+        example_on(kind, Compute::PROCESSOR)
+    }
+
+    fn example_on(kind: VaeKind, compute: Compute) -> (Vae, Tensor) {
         let mut config = VaeConfig::temporal(&[32, 64], 2);
         config.kind = kind;
-        let source = Source::fresh(3);
+        let source = Source::fresh(3).on(compute);
         let vae = Vae::new(&source, &config).unwrap();
         for (k, entry) in source.params().iter().enumerate() {
             if entry.name.contains("temporal_res_block.conv2") || entry.name.contains("time_mixer")
             {
                 let dims = entry.param.get().dims().to_vec();
                 let values = ops::scale(&numbers(dims, k as u64), 0.3).unwrap();
-                entry.param.set(values);
+                entry.param.set(compute.there(&values).unwrap());
             }
         }
         let frames = if kind == VaeKind::Temporal { 4 } else { 1 };
@@ -490,6 +495,36 @@ mod tests {
                         assert!(distance <= 4e-6, "{plan:?}: {distance:.1e}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_gives_the_frames_of_its_whole_decode() {
+        for (dtype, most) in [(DType::F32, 4e-6), (DType::BF16, 1e-2)] {
+            let Some(device) = kinora_tensor::host_device(1 << 28) else {
+                return;
+            };
+            let compute = Compute::new(device, dtype).unwrap();
+            let (vae, latents) = example_on(VaeKind::Temporal, compute);
+            let latents = ops::narrow(&latents, 3, 0, 2).unwrap();
+            let latents = compute.there(&latents).unwrap();
+            let whole = vae.decode(&latents).unwrap().to_vec();
+            let steps = vae.decoder.steps();
+            for (whole_steps, place, keeps_inner) in
+                [(0, Place::Near, true), (1, Place::Away, false)]
+            {
+                let plan = Plan {
+                    whole_steps,
+                    clip_place: place,
+                    frame_place: place,
+                    keeps_inner,
+                    band_bytes: 1,
+                    peak_bytes: 0,
+                };
+                let distance = relative_l2(&decoded(&steps, &latents, &plan), &whole);
+                println!("{dtype}, {place:?}: {distance:.1e}");
+                assert!(distance <= most, "{dtype}, {plan:?}: {distance:.1e}");
             }
         }
     }
