@@ -133,10 +133,14 @@ impl VisionTrunk {
         let walk = ops::Conv2d::patch(patch);
         let patches = ops::conv2d(images, &self.patch_embedding.get(), None, walk)?;
         let patches = patches.reshape([n, m - 1, c])?;
+        // The class token joins the places, which stay in f32: patches may be in 16 bits.
+        let (dtype, device) = (patches.dtype(), patches.device());
+        let zeros = |dims: [usize; 3]| Tensor::zeros(dims).to_device(device);
         let class = widened(&self.class_embedding).reshape([1, 1, c])?;
-        let class = ops::repeat(&class, 0, n)?; // [n, 1, c]
+        let class = ops::concat(&[&class, &zeros([1, m - 1, c])?], 1)?;
         let places = widened(&self.position_embedding).reshape([1, m, c])?;
-        let tokens = ops::concat(&[&class, &patches], 1)?;
+        let places = ops::add(&class, &places)?;
+        let tokens = ops::concat(&[&zeros([n, 1, c])?.to_dtype(dtype)?, &patches], 1)?;
         Ok(ops::add_broadcast(&tokens, &places)?)
     }
 }
