@@ -21,5 +21,6 @@ pub mod flops;
 pub mod generate;
 pub mod pixels;
 pub mod plan;
+pub mod selfcheck;
 
 pub use error::{Error, Result};

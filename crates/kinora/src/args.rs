@@ -41,7 +41,8 @@ pub enum Verb {
     Sheet(SheetArgs),
     /// Tell what is installed, what is missing, and what that disables.
     Doctor(DoctorArgs),
-    /// Compute every operation on a card and hold it against the processor, forward and backward.
+    /// Compute every operation and every block on a card and hold them against the processor, forward and
+    /// backward.
     Selfcheck(SelfcheckArgs),
 }
 
@@ -358,7 +359,7 @@ pub struct SelfcheckArgs {
     /// The card: `cuda`, or `cuda:1` for the second.
     #[arg(long, default_value = "cuda", value_parser = card)]
     pub device: Device,
-    /// Print one JSON object for each element type.
+    /// Print JSON objects: one for the operations and one for the blocks of each element type.
     #[arg(long)]
     pub json: bool,
 }

@@ -16,10 +16,12 @@ mod tokenizer;
 
 mod model;
 mod preprocess;
+mod selfcheck;
 
 pub use config::{ClipVisionConfig, HiddenAct};
 pub use model::{Clip, ClipConfig};
 pub use preprocess::{CLIP_MEAN, CLIP_STD, Crop, Preprocess};
+pub(crate) use selfcheck::blocks as selfcheck_blocks;
 pub use text::ClipText;
 pub use text_config::ClipTextConfig;
 pub use tokenizer::{Dialect, Tokenizer, Tokens};

@@ -11,6 +11,7 @@ mod network;
 mod frames;
 mod level;
 mod res_block;
+mod selfcheck;
 mod stage;
 mod transformer;
 
@@ -19,3 +20,4 @@ mod parity;
 
 pub use config::{LevelKind, NormEps, UNetConfig};
 pub use network::{Pass, Prepared, UNet};
+pub(crate) use selfcheck::blocks as selfcheck_blocks;

@@ -13,9 +13,11 @@ mod image_decoder;
 mod temporal_decoder;
 
 mod bounded;
+mod selfcheck;
 
 pub use bounded::{Decoding, can_decode_whole, decode_peak_bytes};
 pub use config::{VaeConfig, VaeKind};
+pub(crate) use selfcheck::blocks as selfcheck_blocks;
 
 use crate::layers::Linear;
 use crate::params::Source;
