@@ -82,7 +82,7 @@ pub(super) fn register(limit_bytes: usize, make: impl FnOnce(usize) -> Host) -> 
         .keys()
         .next_back()
         .map_or(FIRST, |k| FIRST.max(k + 1));
-    let board = Board::new(ordinal, Engine::Host(make(ordinal)), limit_bytes);
+    let board = Board::new(ordinal, Engine::Host(Box::new(make(ordinal))), limit_bytes);
     boards.insert(ordinal, Arc::new(board));
     Device::Cuda(ordinal)
 }
@@ -125,14 +125,14 @@ impl Board {
         let mut memory = lock(&self.memory);
         let address = match memory.pool.take(size) {
             Some(address) => address,
-            None => self.from_driver(&mut memory, size, bytes)?,
+            None => self.ask_driver(&mut memory, size, bytes)?,
         };
         #[cfg(any(test, feature = "host-machine"))]
         self.engine.owned(address, true)?;
         Ok(address)
     }
 
-    fn from_driver(&self, memory: &mut Memory, size: usize, asked: usize) -> Result<u64> {
+    fn ask_driver(&self, memory: &mut Memory, size: usize, asked: usize) -> Result<u64> {
         let ask = |memory: &mut Memory| match memory.bytes.saturating_add(size) {
             more if more > memory.limit_bytes => Ok(None),
             _ => self.engine.allocate(size),

@@ -16,7 +16,7 @@ use crate::ops::Geometry;
 pub(super) enum Engine {
     Card(Box<Card>),
     #[cfg(any(test, feature = "host-machine"))]
-    Host(Host),
+    Host(Box<Host>),
 }
 
 /// What was captured, ready to be replayed.
