@@ -76,7 +76,7 @@ fn both(
     on_card(&mut wanted);
     let found = frames(&model(Compute::new(device, dtype)?)?, &wanted)?;
     // Everything was given back with the model.
-    assert_eq!(card_memory(device)?.taken_bytes, 0);
+    assert_eq!(card_memory(device)?.used_bytes(), 0);
     Ok(Some([found, expected]))
 }
 
@@ -138,7 +138,7 @@ fn a_card_that_is_too_small_is_a_sentence_wherever_it_shows() {
     };
     let in_f32 = |device| Compute::new(device, DType::F32).unwrap();
     let loaded = model(in_f32(device)).unwrap();
-    let weights_bytes = card_memory(device).unwrap().taken_bytes;
+    let weights_bytes = card_memory(device).unwrap().used_bytes();
     drop(loaded);
     // While the weights are loaded, while the still is looked at, and while frames are decoded.
     for bytes in [
@@ -156,6 +156,6 @@ fn a_card_that_is_too_small_is_a_sentence_wherever_it_shows() {
             text.contains(&expected) && text.contains("take fewer frames"),
             "{text}"
         );
-        assert_eq!(card_memory(device).unwrap().taken_bytes, 0);
+        assert_eq!(card_memory(device).unwrap().used_bytes(), 0);
     }
 }

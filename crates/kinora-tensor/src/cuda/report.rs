@@ -44,6 +44,14 @@ pub struct CardMemory {
     pub taken_bytes: usize,
 }
 
+impl CardMemory {
+    /// What arrays and other programs hold of it, in bytes: what was given out but is not kept for the next
+    /// arrays.
+    pub fn used_bytes(&self) -> usize {
+        self.total_bytes.saturating_sub(self.free_bytes)
+    }
+}
+
 /// Makes a card ready, and tells its memory.
 ///
 /// # Errors

@@ -83,7 +83,7 @@ fn a_clip_is_written_from_a_card_and_is_that_of_the_processor() {
         folder.names(),
         ["a.npy", "a.npy.json", "p.png", "still.png"]
     );
-    assert_eq!(card_memory(card).unwrap().taken_bytes, 0);
+    assert_eq!(card_memory(card).unwrap().used_bytes(), 0);
 }
 
 #[test]
@@ -120,5 +120,5 @@ fn memory_that_runs_out_during_the_work_is_a_sentence_and_leaves_no_file() {
     assert!(said.contains(&format!("{card}: out of memory: ")), "{said}");
     assert!(said.contains("take fewer frames"), "{said}");
     assert_eq!(folder.names(), ["still.png"]);
-    assert_eq!(card_memory(card).unwrap().taken_bytes, 0);
+    assert_eq!(card_memory(card).unwrap().used_bytes(), 0);
 }
