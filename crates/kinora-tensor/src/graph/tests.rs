@@ -182,6 +182,7 @@ fn repeated_work_runs_plainly_once_then_is_captured_then_only_replayed() -> Resu
             seen.push(calls.get());
         }
         assert_eq!(seen, [1, 2, 2, 2, 2]);
+        assert!(repeated.is_captured());
         let other = numbers([1, 6, 5, 6], 7).to_device(device)?;
         assert_eq!(run(&other)?.to_vec(), network(&weights, &other)?.to_vec());
         assert_eq!(calls.get(), 3, "another shape is plain work");
