@@ -162,6 +162,11 @@ impl Repeated {
         plainly()
     }
 
+    /// Whether the work is replayed from now on.
+    pub fn is_captured(&self) -> bool {
+        matches!(&*self.state(), State::Captured(_))
+    }
+
     /// Why the work is not captured, where that was tried.
     pub fn refusal(&self) -> Option<String> {
         match &*self.state() {

@@ -55,6 +55,13 @@ pub struct Prepared {
     step: Repeated,
 }
 
+impl Prepared {
+    /// The repeated step: whether it is captured, and if not, why.
+    pub fn step(&self) -> &Repeated {
+        &self.step
+    }
+}
+
 impl UNet {
     /// # Errors
     /// When the settings contradict each other, or the source does not hold the parameters.

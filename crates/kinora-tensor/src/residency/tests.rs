@@ -209,3 +209,25 @@ fn weights_that_are_trained_are_not_brought() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_weight_that_is_held_is_not_written_over_before_it_is_used() -> Result<()> {
+    for device in devices(1 << 20) {
+        let layers = layers(12)?;
+        Residency::place(&layers, device, 9000)?;
+        let away = |layer: &&Param| layer.get().device() == Device::Cpu;
+        let streamed: Vec<&Param> = layers.iter().filter(away).collect();
+        let x = input(device, 1)?;
+        let held = streamed[0].for_work()?;
+        streamed[1].for_work()?;
+        let found = ops::linear(&x, &held, None)?;
+        drop(held);
+        for layer in &streamed[2..] {
+            layer.for_work()?;
+        }
+        let x = x.to_device(Device::Cpu)?;
+        let expected = ops::linear(&x, &streamed[0].get(), None)?;
+        crate::testing::assert_close(&found.to_vec(), &expected.to_vec(), 1e-6);
+    }
+    Ok(())
+}
