@@ -96,23 +96,26 @@ impl AutoencoderTask {
             unreachable!("batches of clips have five axes")
         };
         let compute = self.compute;
-        let pictures = compute.input(&frames.reshape([b * t, h, w, c])?)?;
+        let pictures = compute.there(&frames.reshape([b * t, h, w, c])?)?;
         let moments = self.vae.encode(&pictures)?;
         // The latents' law and both distances are f32 whatever the networks compute in.
         let moments = Moments {
-            mean: compute.widened(&moments.mean)?,
-            logvar: compute.widened(&moments.logvar)?,
+            mean: ops::convert(&moments.mean, DType::F32)?,
+            logvar: ops::convert(&moments.logvar, DType::F32)?,
         };
         let &[_, rows, columns, z] = moments.mean.dims() else {
             unreachable!("latents of pictures have four axes")
         };
         let noise = batch::normal(draws, &[t, rows, columns, z])?;
-        let noise = compute.exact(&noise.reshape(moments.mean.shape())?)?;
-        let latents = compute.narrowed(&moments.sample(&noise)?)?;
+        let noise = noise
+            .reshape(moments.mean.shape())?
+            .to_device(compute.device())?;
+        let latents = ops::convert(&moments.sample(&noise)?, compute.dtype())?;
         let decoded = self
             .vae
             .decode(&latents.reshape([b, t, rows, columns, z])?)?;
-        let (decoded, frames) = (compute.widened(&decoded)?, compute.exact(&frames)?);
+        let decoded = ops::convert(&decoded, DType::F32)?;
+        let frames = frames.to_device(compute.device())?;
         let l1 = ops::scale(&ops::l1(&decoded, &frames)?, self.config.l1_weight)?;
         let l2 = ops::scale(&ops::mse(&decoded, &frames)?, self.config.l2_weight)?;
         let kl = ops::scale(&moments.divergence()?, self.config.kl_weight)?;
@@ -132,7 +135,7 @@ impl AutoencoderTask {
             for draw in batch::shown(clips, count) {
                 let frames = batch::frames(clips, &[draw], clips.frames)?;
                 let frames = frames.reshape(&frames.dims()[1..])?;
-                let latents = self.vae.encode(&self.compute.input(&frames)?)?.mean;
+                let latents = self.vae.encode(&self.compute.there(&frames)?)?.mean;
                 let clip = [&[1], latents.dims()].concat();
                 let decoded = self.vae.decode(&latents.reshape(clip)?)?;
                 let decoded = Compute::back(&decoded)?.reshape(frames.shape())?;
@@ -167,7 +170,7 @@ impl AutoencoderTask {
             let draw = Draw::plain(*clip);
             let frame = batch::frames(clips, &[draw], 1)?;
             let frame = frame.reshape(&frame.dims()[1..])?;
-            let frame = self.compute.input(&frame)?;
+            let frame = self.compute.there(&frame)?;
             let mean = no_grad(|| self.vae.encode(&frame))?.mean;
             for value in Compute::back(&mean)?.to_vec() {
                 sum += f64::from(value);

@@ -129,7 +129,7 @@ pub fn start(config: &Config, run: &Path, clips: &Clips, compute: Compute) -> Re
     let trained = set_trainable(&run.join("config.toml"), &weights, patterns)?;
     let mut optimiser = Optimiser::new(&config.optimiser, &weights);
     // The model folder of a checkpoint holds the averages; the weights themselves follow after.
-    let average = Average::new(&weights)?;
+    let average = Average::new(&weights);
     if let Origin::Resumed(path) | Origin::Continued(path) = &origin {
         training::restore(path, &weights, &mut optimiser)?;
     }

@@ -1,110 +1,35 @@
 //! Where a run computes, and in which type: data are read on the processor and go there.
 
 use crate::{Error, Result};
-use kinora_tensor::{DType, Device, Tensor, ops};
+pub use kinora_model::compute::Compute;
+use kinora_tensor::{DType, Device};
 
-/// A device and the element type of activations on it. Weights, their moments and averages, gradients,
-/// losses and the numbers of noise are f32 whatever the type: this is mixed precision as usual, and
-/// bf16, which has the range of f32, needs no scaling of the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compute {
-    device: Device,
-    dtype: DType,
-}
-
-impl Default for Compute {
-    fn default() -> Self {
-        Compute::PROCESSOR
-    }
-}
-
-impl Compute {
-    /// The processor, in f32.
-    pub const PROCESSOR: Compute = Compute {
-        device: Device::Cpu,
-        dtype: DType::F32,
+/// Where a run computes: on this device, in this type or in the device's own, f32 on the processor and bf16
+/// on a card. Weights, their moments and averages, gradients, losses and the numbers of noise are f32
+/// whatever the type: this is mixed precision as usual, and bf16, which has the range of f32, needs no
+/// scaling of the loss.
+///
+/// # Errors
+/// When the processor is to compute in 16 bits, or anything is to train in f16.
+pub fn training_on(device: Device, dtype: Option<DType>) -> Result<Compute> {
+    let dtype = dtype.unwrap_or(match device {
+        Device::Cpu => DType::F32,
+        _ => DType::BF16,
+    });
+    let message = match (device, dtype) {
+        (_, DType::F16) => {
+            "expected bf16 or f32, found f16: gradients of this model leave the range of f16, \
+             and every card kinora uses computes as fast in bf16, which has the range of f32"
+        }
+        (Device::Cpu, DType::BF16) => {
+            "expected f32, the type the processor computes in, found bf16; take a card for \
+             bf16 (checkpoints are f32 in both, and go on in either)"
+        }
+        _ => return Ok(Compute::new(device, dtype)?),
     };
-
-    /// This device, in this type or in the device's own: f32 on the processor, bf16 on a card.
-    ///
-    /// # Errors
-    /// When the processor is to compute in 16 bits, or anything is to train in f16.
-    pub fn new(device: Device, dtype: Option<DType>) -> Result<Self> {
-        let dtype = dtype.unwrap_or(match device {
-            Device::Cpu => DType::F32,
-            _ => DType::BF16,
-        });
-        let message = match (device, dtype) {
-            (_, DType::F16) => {
-                "expected bf16 or f32, found f16: gradients of this model leave the range of f16, \
-                 and every card kinora uses computes as fast in bf16, which has the range of f32"
-            }
-            (Device::Cpu, DType::BF16) => {
-                "expected f32, the type the processor computes in, found bf16; take a card for \
-                 bf16 (checkpoints are f32 in both, and go on in either)"
-            }
-            _ => return Ok(Compute { device, dtype }),
-        };
-        Err(Error::Compute {
-            message: message.to_owned(),
-        })
-    }
-
-    /// Where.
-    pub fn device(self) -> Device {
-        self.device
-    }
-
-    /// The type of activations.
-    pub fn dtype(self) -> DType {
-        self.dtype
-    }
-
-    /// What a network is shown: there, in the type it computes in.
-    ///
-    /// # Errors
-    /// When the device cannot be used, or has no memory left.
-    pub fn input(self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.to_device(self.device)?.to_dtype(self.dtype)?)
-    }
-
-    /// What a loss is taken against: there, in f32.
-    ///
-    /// # Errors
-    /// When the device cannot be used, or has no memory left.
-    pub fn exact(self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.to_device(self.device)?)
-    }
-
-    /// What a network made, still there, in f32; recorded.
-    ///
-    /// # Errors
-    /// When a card has no memory left.
-    pub fn widened(self, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::convert(x, DType::F32)?)
-    }
-
-    /// What was computed from f32, as the next network takes it; recorded.
-    ///
-    /// # Errors
-    /// When a card has no memory left.
-    pub fn narrowed(self, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::convert(x, self.dtype)?)
-    }
-
-    /// What was made, in f32 on the processor.
-    ///
-    /// # Errors
-    /// When a card failed at the work that leads to it.
-    pub fn back(x: &Tensor) -> Result<Tensor> {
-        Ok(x.to_dtype(DType::F32)?.to_device(Device::Cpu)?)
-    }
-}
-
-impl std::fmt::Display for Compute {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} in {}", self.device, self.dtype)
-    }
+    Err(Error::Compute {
+        message: message.to_owned(),
+    })
 }
 
 /// What stands in the memory of the device through the whole run, in bytes.
@@ -133,18 +58,18 @@ mod tests {
 
     #[test]
     fn a_device_has_its_type_and_refuses_others() -> Result<()> {
-        assert_eq!(Compute::new(Device::Cpu, None)?, Compute::PROCESSOR);
-        let card = Compute::new(Device::Cuda(1), None)?;
+        assert_eq!(training_on(Device::Cpu, None)?, Compute::PROCESSOR);
+        let card = training_on(Device::Cuda(1), None)?;
         assert_eq!(card.to_string(), "cuda:1 in bf16");
         assert_eq!(
-            Compute::new(Device::Cuda(1), Some(DType::F32))?.dtype(),
+            training_on(Device::Cuda(1), Some(DType::F32))?.dtype(),
             DType::F32
         );
         for device in [Device::Cpu, Device::Cuda(0)] {
-            let error = Compute::new(device, Some(DType::F16)).unwrap_err();
+            let error = training_on(device, Some(DType::F16)).unwrap_err();
             assert!(error.to_string().starts_with("dtype: expected bf16 or f32"));
         }
-        let error = Compute::new(Device::Cpu, Some(DType::BF16)).unwrap_err();
+        let error = training_on(Device::Cpu, Some(DType::BF16)).unwrap_err();
         assert!(error.to_string().starts_with("dtype: expected f32"));
         Ok(())
     }

@@ -16,14 +16,11 @@ pub struct Average {
 
 impl Average {
     /// An average that begins at the weights as they are.
-    ///
-    /// # Errors
-    /// When a device fails.
-    pub fn new(weights: &[Weight]) -> Result<Self> {
+    pub fn new(weights: &[Weight]) -> Self {
         let params: Vec<Param> = weights.iter().map(|weight| weight.param.clone()).collect();
         // A frozen weight is its own average, so it is only looked at.
         let values = params.iter().map(|param| param.get().detach()).collect();
-        Ok(Average { params, values })
+        Average { params, values }
     }
 
     /// The share of itself the average keeps at the step `t`, counted from 1, of a run whose decay
@@ -97,7 +94,7 @@ mod tests {
     #[test]
     fn the_weights_are_back_after_a_look_through_the_average() -> Result<()> {
         let weight = weight(1.0);
-        let average = Average::new(std::slice::from_ref(&weight))?;
+        let average = Average::new(std::slice::from_ref(&weight));
         weight.param.set(Tensor::full(5.0, [2]));
         let seen = average.in_place(|| Ok(weight.param.get().to_vec()))?;
         assert_eq!(seen, [1.0, 1.0]);

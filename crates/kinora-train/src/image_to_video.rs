@@ -150,7 +150,7 @@ impl ImageToVideoTask {
         };
         denoising_loss(
             |noised, c_noise| -> Result<Tensor> {
-                let noised = self.compute.input(noised)?;
+                let noised = self.compute.there(noised)?;
                 let x = ops::concat(&[&noised, &conditions.still], 4)?;
                 let Conditions { context, added, .. } = &conditions;
                 Ok(self.unet.forward(&x, c_noise, context, added, pass)?)

@@ -133,7 +133,9 @@ pub fn run(
 ) -> Result<Outcome> {
     let &Places { data, run, compute } = places;
     // A device that cannot be used is told before anything is read.
-    compute.exact(&Tensor::zeros([1]))?;
+    if compute.is_on_card() {
+        kinora_tensor::ready_card(compute.device())?;
+    }
 
     // The videos first: what follows depends on how many clips they hold.
     std::fs::create_dir_all(run).map_err(Error::io("create", run))?;

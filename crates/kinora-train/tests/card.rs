@@ -6,7 +6,7 @@ mod common;
 use common::{AUTOENCODER, Place, image_to_video, log_numbers, model_files};
 use kinora_tensor::testing::relative_l2;
 use kinora_tensor::{DType, Device, host_device};
-use kinora_train::compute::Standing;
+use kinora_train::compute::{Standing, training_on};
 use kinora_train::{Compute, Config, Error, Event, Outcome};
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn short(text: &str) -> Result<Config, Error> {
 }
 
 fn card(bytes: usize, dtype: DType) -> Result<Option<Compute>, Error> {
-    let made = host_device(bytes).map(|device| Compute::new(device, Some(dtype)));
+    let made = host_device(bytes).map(|device| training_on(device, Some(dtype)));
     made.transpose()
 }
 
@@ -129,7 +129,7 @@ fn an_image_to_video_model_is_too_and_learns_in_bf16() -> Result<(), Error> {
     assert!(told <= 1e-4 && weights <= 1e-3, "{told:.1e}, {weights:.1e}");
 
     // In bf16 the latents are kept, and made in bf16 as well: a loss is a few of its roundings away.
-    let halves = Compute::new(card.device(), Some(DType::BF16))?;
+    let halves = training_on(card.device(), Some(DType::BF16))?;
     place.train_on(halves, &short(&image_to_video())?, "halves", None)?;
     let [told, weights] = distances(&place, "halves", "here");
     println!("videos in bf16: log {told:.1e}, weights {weights:.1e}");
@@ -175,7 +175,7 @@ fn what_a_card_cannot_do_is_told_and_the_last_checkpoint_stays_whole() -> Result
         let error = place.train_on(card, config, run, None);
         error.expect_err("refused").to_string()
     };
-    let nowhere = Compute::new(Device::Cuda(999), None)?;
+    let nowhere = training_on(Device::Cuda(999), None)?;
     let found = refused(nowhere, &config, "nowhere");
     assert!(found.starts_with("cuda:999: "), "{found}");
     assert!(!place.run_folder("nowhere").exists());

@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::args::TrainArgs;
 use crate::interrupt::Interrupt;
 use crate::progress::{Manner, Reporter, Stage, named};
-use kinora_train::compute::Standing;
+use kinora_train::compute::{Standing, training_on};
 use kinora_train::{Compute, Config, Event, Origin, Places};
 use serde_json::json;
 use std::io;
@@ -16,7 +16,7 @@ use std::io;
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
     let reporter = Reporter::new(Manner::choose(args.json));
     let config = Config::read(&args.config)?;
-    let compute = Compute::new(args.device, args.dtype)?;
+    let compute = training_on(args.device, args.dtype)?;
     let resolved = config.to_toml();
     reporter.tell("config", &resolved, json!({ "config": config }))?;
     // Until the first step there is nothing to lose but time: what was read is kept.

@@ -74,10 +74,10 @@ impl ImageToVideoTask {
         let b = draws.len();
         let token = self.tokens(clips, draws)?;
         let mask = Tensor::from_vec(shown(|drawn| drawn.shows_token), [b, 1, 1])?;
-        let mask = self.compute.input(&mask)?;
+        let mask = self.compute.there(&mask)?;
         let still = self.still_latents(clips, draws, drawn)?;
         let still_mask = Tensor::from_vec(shown(|drawn| drawn.shows_still), [b, 1, 1, 1, 1])?;
-        let still = ops::mul_broadcast(&still, &self.compute.input(&still_mask)?)?;
+        let still = ops::mul_broadcast(&still, &self.compute.there(&still_mask)?)?;
         let added = draws.iter().zip(drawn).map(|(draw, drawn)| {
             let Clip {
                 fps, motion_bucket, ..
@@ -101,7 +101,7 @@ impl ImageToVideoTask {
             pictures.push(antialiased(picture, size)?);
         }
         let pictures = ops::concat(&pictures.iter().collect::<Vec<_>>(), 0)?;
-        let pictures = self.compute.input(&clip_normalised(&pictures)?)?;
+        let pictures = self.compute.there(&clip_normalised(&pictures)?)?;
         let embeds = self.image_encoder.forward(&pictures)?; // [b, d]
         Ok(embeds.reshape([draws.len(), 1, embeds.dims()[1]])?)
     }
@@ -117,7 +117,7 @@ impl ImageToVideoTask {
             let sigmas = Tensor::from_vec(sigmas, [b, 1, 1, 1, 1])?;
             let noised = ops::add(&frames, &ops::mul_broadcast(&noise, &sigmas)?)?;
             let pictures = noised.reshape([b, clips.height, clips.width, 3])?;
-            let mean = self.vae.encode(&self.compute.input(&pictures)?)?.mean;
+            let mean = self.vae.encode(&self.compute.there(&pictures)?)?.mean;
             let &[_, h, w, z] = mean.dims() else {
                 unreachable!("latents of pictures have four axes")
             };

@@ -142,7 +142,7 @@ impl ImageToVideoTask {
     /// `pictures` `[n, 8h, 8w, 3]` at the published downscale; the result is `[n, h, w, z]`.
     fn scaled_latents(&self, pictures: &Tensor) -> Result<Tensor> {
         no_grad(|| {
-            let mean = self.vae.encode(&self.compute.input(pictures)?)?.mean;
+            let mean = self.vae.encode(&self.compute.there(pictures)?)?.mean;
             // Clean latents wait in main memory and are noised there, in f32.
             let mean = Compute::back(&mean)?;
             Ok(ops::scale(&mean, self.vae.config().scaling_factor)?)

@@ -50,7 +50,7 @@ impl ImageToVideoTask {
         let noise = batch::normal(&mut draws, &conditions.still.dims()[1..])?;
         let latents = self.walk(&conditions, &noise)?;
         let scale = 1.0 / self.vae.config().scaling_factor;
-        let latents = self.compute.input(&ops::scale(&latents, scale)?)?;
+        let latents = self.compute.there(&ops::scale(&latents, scale)?)?;
         let frames = Compute::back(&self.vae.decode(&latents)?)?;
         let truth = batch::frames(clips, &draws, clips.frames)?;
         let of_clip = |x: &Tensor| x.reshape(&x.dims()[1..]);
@@ -72,17 +72,18 @@ impl ImageToVideoTask {
             added,
         } = conditions;
         let cond = self.unet.prepare(context, added, Some(still), frames)?;
-        let nothing = |x: &Tensor| self.compute.input(&Tensor::zeros(x.shape()));
+        let nothing = |x: &Tensor| self.compute.there(&Tensor::zeros(x.shape()));
         let (no_context, no_still) = (nothing(context)?, nothing(still)?);
         let uncond = self
             .unet
             .prepare(&no_context, added, Some(&no_still), frames)?;
         let mut denoise = |x: &Tensor, sigma: f32| -> Result<Tensor> {
             let scaling = v_scaling(sigma);
-            let input = self.compute.input(&scaling.input(x)?)?;
+            let input = self.compute.there(&scaling.input(x)?)?;
             let c_noise = [scaling.c_noise];
             let answer = |known| -> Result<Tensor> {
-                Compute::back(&self.unet.forward_prepared(known, &input, &c_noise)?)
+                let output = self.unet.forward_prepared(known, &input, &c_noise)?;
+                Ok(Compute::back(&output)?)
             };
             let mut output = answer(&cond)?;
             if guider.is_active() {

@@ -138,7 +138,7 @@ fn after_n_steps_at_one_place_the_first_average_has_faded_to_decay_to_the_n() ->
         name: "w".to_owned(),
         param: Param::new(Tensor::full(1.0, [2]).tracked()),
     }];
-    let mut average = Average::new(&weights)?;
+    let mut average = Average::new(&weights);
     weights[0].param.set(Tensor::full(5.0, [2]));
     let mut optimiser = Optimiser {
         adam: PLAIN,
