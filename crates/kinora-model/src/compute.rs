@@ -20,7 +20,7 @@ impl Default for Compute {
     }
 }
 
-/// What the engine keeps on the processor of freed arrays, at most.
+/// What the engine keeps on the processor of freed arrays beside what was once in use together.
 const PROCESSOR_POOL_BYTES: usize = 512 << 20;
 
 /// The code of NVIDIA's libraries, which they put into a card's memory as it is needed. An allowance,

@@ -35,8 +35,7 @@ impl Residency {
     ///
     /// # Errors
     /// When the budget has no room for the two largest at a time or for one that is trained, or the
-    /// device cannot be used or has
-    /// no memory left.
+    /// device cannot be used or has no memory left.
     pub fn place(params: &[Param], device: Device, budget_bytes: usize) -> Result<Self> {
         let values: Vec<Tensor> = params.iter().map(Param::get).collect();
         let all: Vec<usize> = values.iter().map(bytes_of).collect();

@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt as _;
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -313,12 +314,12 @@ impl Tensor {
         Self::from_values(Values::placed(bytes, dtype, device)?, shape)
     }
 
-    /// Does something with those bytes, where they lie if they lie so.
+    /// Those bytes, where they lie if they lie so.
     ///
     /// # Errors
     /// When a card fails while they are copied from it.
-    pub(crate) fn with_le_bytes<T>(&self, work: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        Ok(work(&self.node.values.le_bytes()?))
+    pub(crate) fn le_bytes(&self) -> Result<Cow<'_, [u8]>> {
+        self.node.values.le_bytes()
     }
 
     /// Whether anyone else holds these values.

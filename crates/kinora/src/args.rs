@@ -231,20 +231,11 @@ pub struct TrainArgs {
     pub device: Device,
     /// Type of activations: bf16 or f32 [default: bf16 on a card, f32 on the processor]. Weights, their
     /// moments and average, gradients and losses are f32 in both.
-    #[arg(long, value_parser = element_type)]
+    #[arg(long)]
     pub dtype: Option<DType>,
     /// Report in JSON lines on standard output, without a bar.
     #[arg(long)]
     pub json: bool,
-}
-
-/// An element type by the name it is shown under.
-fn element_type(text: &str) -> Result<DType, String> {
-    let all = [DType::F32, DType::BF16, DType::F16].into_iter();
-    let mut named = all.filter(|dtype| dtype.to_string() == text);
-    named
-        .next()
-        .ok_or_else(|| format!("expected bf16 or f32, found `{text}`"))
 }
 
 /// `kinora footage`

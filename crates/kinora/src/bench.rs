@@ -50,7 +50,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let (peak_gflops, bandwidth_gbs) = ceiling(place.compute)?;
     let subject = Subject::new(args, place.compute)?;
     if place.compute.is_on_card() && args.stage.is_empty() {
-        // Asked for by name it is refused: the optimiser's step is the processor's.
+        // Asked for by name it is refused: it is measured on the processor only.
         stages.retain(|stage| *stage != BenchStage::TrainStep);
     }
     let mut report = Map::new();

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One card, or what stands in for it, with the memory it keeps and the copies under way.
 pub(crate) struct Board {
-    ordinal: usize,
+    pub(super) ordinal: usize,
     engine: Engine,
     memory: Mutex<Memory>,
     uploads: Mutex<Staging>,

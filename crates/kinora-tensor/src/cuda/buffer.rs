@@ -1,12 +1,11 @@
 //! Memory on a card that is written piece by piece: for what waits there between two passes. Arrays
 //! themselves are never written again.
 
-use super::board::open;
+use super::Array;
+use super::board::of_device;
 use super::layout::copy_run;
-use super::{Array, Board};
 use crate::{DType, Device, Error, Result, Shape, Tensor};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Values in a row in a card's memory. What was not written is unspecified.
 #[derive(Debug)]
@@ -20,12 +19,7 @@ impl DeviceBuffer {
     /// # Errors
     /// When the card has no memory left, or `device` is none.
     pub fn new(device: Device, dtype: DType, len: usize) -> Result<Self> {
-        let Device::Cuda(ordinal) = device else {
-            let message = "expected a card, found cpu: the processor has vectors for this";
-            return Err(Error::argument("device buffer", message));
-        };
-        let board: Arc<Board> = open(ordinal)?;
-        let array = Array::new(&board, len, dtype)?;
+        let array = Array::new(&of_device("device buffer", device)?, len, dtype)?;
         Ok(DeviceBuffer { array })
     }
 

@@ -36,7 +36,7 @@ impl Board {
             "{} cannot be captured: make it before, and give its result to what is captured",
             what()
         );
-        Err(failed(self.ordinal(), message))
+        Err(failed(self.ordinal, message))
     }
 
     /// Work that is about to be queued uses these addresses.
@@ -47,13 +47,6 @@ impl Board {
                     self.pool(|pool| pool.hold(address));
                 }
             }
-        }
-    }
-
-    fn ordinal(&self) -> usize {
-        match self.device() {
-            crate::Device::Cuda(ordinal) => ordinal,
-            crate::Device::Cpu => unreachable!("the processor is no board"),
         }
     }
 

@@ -145,9 +145,7 @@ fn copy(board: &Board, staging: &mut Staging, job: &Job) -> Result<Event> {
     for event in &job.after {
         engine.wait(Stream::Copies, event)?;
     }
-    let sent = job
-        .values
-        .with_le_bytes(|bytes| staging.send(engine, Stream::Copies, job.address, bytes))?;
-    sent?;
+    let bytes = job.values.le_bytes()?;
+    staging.send(engine, Stream::Copies, job.address, &bytes)?;
     engine.record(Stream::Copies)
 }

@@ -13,8 +13,9 @@ static SHELVES: Mutex<Shelves> = Mutex::new(Shelves::new());
 
 /// What is in use, and what is kept.
 ///
-/// Arrays in use and buffers kept are together never more than was once in use (or [`FLOOR_BYTES`]): a step of training
-/// frees all it recorded and takes as much again, so it meets its own memory and no more of it.
+/// Buffers are kept as long as they and the arrays in use are together no more than was once in use, and
+/// [`FLOOR_BYTES`] of them in any case: a step of training frees all it recorded and takes as much again,
+/// so it meets its own memory.
 struct Shelves {
     /// Bytes of the arrays in use.
     live: usize,

@@ -113,7 +113,7 @@ impl Subject {
             BenchStage::VaeDecode => self.vae_decode(),
             BenchStage::TrainStep if self.compute.is_on_card() => {
                 bail!(
-                    "--stage train-step: the optimiser's step is the processor's; leave out --device"
+                    "--stage train-step: measured on the processor only so far; leave out --device"
                 )
             }
             BenchStage::TrainStep => train_step(),

@@ -292,7 +292,7 @@ fn a_device_that_cannot_train_is_refused_before_anything_is_read() {
         ),
         (
             &["--dtype", "int8"],
-            ["expected bf16 or f32, found `int8`"; 2],
+            ["expected f32, bf16 or f16, found `int8`"; 2],
         ),
     ] {
         let ended = place.kinora([&self::words("a.toml", "run")[..], words].concat());
