@@ -14,6 +14,7 @@ pub(crate) mod shared;
 pub(crate) mod small_matmul;
 pub(crate) mod softmax;
 pub(crate) mod time_attention;
+pub(crate) mod transpose;
 pub(crate) mod weight_gradient;
 pub(crate) mod winograd;
 

@@ -20,9 +20,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The inner extent is worked off in stretches of this many terms: a strip of them stays in the
-/// first-level cache.
-const TERMS: usize = 512;
+/// The inner extent is worked off in stretches of at most this many terms, for each of which sums are
+/// written and read again. (A strip need not stay in the first-level cache: a tile reads some nine bytes a
+/// cycle of panel and strip, and the second-level cache gives several times as much.)
+const TERMS: usize = 1280;
 /// Panels that a task goes through for each strip hold about this many values: most of a second-level
 /// cache.
 const BLOCK_VALUES: usize = 192 << 10;
@@ -179,7 +180,7 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         let block = (BLOCK_VALUES / (self.width * stretch)).clamp(1, count);
         let blocks = count.div_ceil(block);
         let strip_values = block * self.width * strip_lines;
-        let wanted = (8 * rayon::current_num_threads()).div_ceil(blocks);
+        let wanted = (20 * rayon::current_num_threads()).div_ceil(blocks);
         let group = strips
             .div_ceil(wanted)
             .min(SUMS_VALUES / strip_values)
@@ -235,7 +236,7 @@ impl<T: Widen> WithSimd for PackPanel<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        pack_panel(self.0, self.1, self.2, self.3);
+        pack_panel::<S, T>(self.0, self.1, self.2, self.3);
     }
 }
 

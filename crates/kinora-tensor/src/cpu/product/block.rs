@@ -36,7 +36,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
     fn run<R: Simd, const J: usize>(&self, simd: R) {
         let (job, all) = (self.job, self.job.vector.cols);
         let others = |strip: usize| strip * J..(strip * J + J).min(job.other.rows);
-        let (mut strip, width) = (Strip::<J>::new(), job.width);
+        let (mut strip, mut sums, width) = (Strip::<J>::new(), Sums::<J>::new(), job.width);
         let panels = self.lines.len().div_ceil(width);
         // Where the inner extent has several stretches, sums wait here from one to the next.
         let waiting = if all > self.stretch {
@@ -52,7 +52,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 let mut ahead = Ahead::new(job.other, next, terms.clone());
                 let strip = strip.take(job.other, others(number), terms.clone());
                 for panel in 0..panels {
-                    ahead.fetch_share(panels);
+                    ahead.fetch_share(panels, J);
                     let first = self.lines.start + panel * width;
                     let tile = Tile {
                         lines: first..(first + width).min(self.lines.end),
@@ -62,9 +62,9 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                     let at = (n * panels + panel) * J * width;
                     let waiting = waiting.get_mut(at..at + J * width);
                     match tile.lines.len().div_ceil(R::F32_LANES) {
-                        1 => self.tile::<R, 1, J>(simd, &strip, tile, waiting),
-                        2 => self.tile::<R, 2, J>(simd, &strip, tile, waiting),
-                        _ => self.tile::<R, 3, J>(simd, &strip, tile, waiting),
+                        1 => self.tile::<R, 1, J>(simd, &strip, tile, &mut sums, waiting),
+                        2 => self.tile::<R, 2, J>(simd, &strip, tile, &mut sums, waiting),
+                        _ => self.tile::<R, 3, J>(simd, &strip, tile, &mut sums, waiting),
                     }
                 }
                 self.loose_lines::<R, J>(simd, &strip, others(number), terms.clone());
@@ -80,42 +80,49 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         simd: R,
         strip: &[&[f32]; J],
         tile: Tile,
+        sums: &mut Sums<J>,
         waiting: Option<&mut [f32]>,
     ) {
         let (job, all, width) = (self.job, self.job.vector.cols, N * R::F32_LANES);
         let at = tile.lines.start * all + tile.terms.start * width;
         let panel = &self.panels[at..][..tile.terms.len() * width];
-        let mut sums: Sums<J> = [[0.0; MOST_WIDTH]; J];
-        tile::multiply::<R, N, J>(simd, panel, strip, &mut sums);
+        let usual = tile.lines.len() == width && tile.others.len() == J && waiting.is_none();
+        if usual && job.along == Along::Columns && !matches!(job.start, Start::Result) {
+            let start = match job.start {
+                Start::Row(row) => &row[tile.lines.clone()],
+                _ => &[],
+            };
+            let out = std::array::from_fn(|j| {
+                let line = tile.others.start + j;
+                self.out(line * job.strides.1 + tile.lines.start, width)
+            });
+            return tile::multiply_to::<R, N, J>(simd, panel, strip, start, out);
+        }
+        tile::multiply::<R, N, J>(simd, panel, strip, sums);
         if let Some(waiting) = waiting {
-            let waiting = waiting.chunks_exact_mut(width);
             let (first, last) = (tile.terms.start == 0, tile.terms.end == all);
-            for (sums, waiting) in sums.iter_mut().zip(waiting) {
-                if !first {
-                    sums.iter_mut()
-                        .zip(&*waiting)
-                        .for_each(|(sum, before)| *sum += before);
-                }
-                if !last {
-                    waiting.copy_from_slice(&sums[..width]);
-                }
+            if !first {
+                tile::add_waiting(simd, sums, waiting, width);
             }
             if !last {
+                for (waiting, sums) in waiting.chunks_exact_mut(width).zip(&sums.0) {
+                    waiting.copy_from_slice(&sums[..width]);
+                }
                 return;
             }
         }
         match job.along {
             Along::Columns => {
-                for (line, sums) in tile.others.zip(&sums) {
+                for (line, sums) in tile.others.zip(&sums.0) {
                     let at = line * job.strides.1 + tile.lines.start;
                     let out = self.out(at, tile.lines.len());
-                    tile::put(out, sums, job.start, tile.lines.start);
+                    tile::put::<MOST_WIDTH>(out, sums, job.start, tile.lines.start);
                 }
             }
             // Vectors run down the columns of the result: they are turned on their way there.
             Along::Rows => {
                 let mut turned = [[0.0; MOST_LINES]; MOST_WIDTH];
-                for (j, sums) in sums.iter().enumerate() {
+                for (j, sums) in sums.0.iter().enumerate() {
                     for (turned, sum) in turned[..width].iter_mut().zip(sums) {
                         turned[j] = *sum;
                     }
@@ -123,7 +130,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 for (line, sums) in tile.lines.zip(&turned) {
                     let at = line * job.strides.0 + tile.others.start;
                     let out = self.out(at, tile.others.len());
-                    tile::put(out, sums, job.start, tile.others.start);
+                    tile::put::<MOST_LINES>(out, sums, job.start, tile.others.start);
                 }
             }
         }
@@ -149,7 +156,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                     Along::Columns => (job.start, line),
                     Along::Rows => (job.start, other),
                 };
-                tile::put(out, &[sum], start, column);
+                tile::put::<1>(out, &[sum], start, column);
             }
         }
     }

@@ -2,8 +2,10 @@
 
 use super::TERMS;
 use crate::cpu::matmul::MatRef;
+use crate::cpu::transpose::{SIDE, transpose};
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
+use pulp::Simd;
 use std::ops::Range;
 
 /// A stored value that becomes an f32 exactly.
@@ -135,44 +137,61 @@ pub(super) fn take_line<T: Widen>(
         .for_each(|(out, value)| *out = value.wide());
 }
 
+/// Bytes that come from memory together.
+const LINE_BYTES: usize = 64;
+
 /// Asks for the lines of the next strip, part by part, while this one is worked on: they come from far
 /// away, and in stretches too short for the processor to see where they lead.
 pub(super) struct Ahead<'a, T> {
     from: MatRef<'a, T>,
     lines: Range<usize>,
     terms: Range<usize>,
-    asked: usize,
+    /// The first term of the first line that has not been asked for.
+    term: usize,
 }
 
 impl<'a, T> Ahead<'a, T> {
-    pub fn new(from: MatRef<'a, T>, lines: Range<usize>, terms: Range<usize>) -> Self {
+    pub fn new(from: MatRef<'a, T>, mut lines: Range<usize>, terms: Range<usize>) -> Self {
+        if from.col_stride != 1 {
+            lines.end = lines.start;
+        }
         Ahead {
             from,
             lines,
+            term: terms.start,
             terms,
-            asked: 0,
         }
     }
 
-    /// Asks for one of `parts` shares.
+    /// Asks for one of `parts` shares, in whole lines of the cache.
     #[inline(always)]
-    pub fn fetch_share(&mut self, parts: usize) {
-        const LINE_BYTES: usize = 64;
-        if self.from.col_stride != 1 {
-            return;
-        }
+    pub fn fetch_share(&mut self, parts: usize, lines: usize) {
         let step = LINE_BYTES / size_of::<T>();
-        let each = self.terms.len().div_ceil(step);
-        let all = each * self.lines.len();
-        let until = (self.asked + all.div_ceil(parts)).min(all);
-        for n in self.asked..until {
-            let line = self.lines.start + n / each;
-            let at = line * self.from.row_stride + self.terms.start + n % each * step;
+        let mut share = (self.terms.len().div_ceil(step) * lines).div_ceil(parts);
+        while share > 0 && !self.lines.is_empty() {
+            let at = self.lines.start * self.from.row_stride + self.term;
             if let Some(value) = self.from.data.get(at) {
                 fetch(value);
             }
+            self.term += step;
+            if self.term >= self.terms.end {
+                self.term = self.terms.start;
+                self.lines.start += 1;
+            }
+            share -= 1;
         }
-        self.asked = until;
+    }
+}
+
+/// Asks for some terms of a line.
+#[inline(always)]
+fn fetch_line<T>(from: MatRef<'_, T>, line: usize, terms: Range<usize>) {
+    if from.col_stride == 1 {
+        for term in terms.step_by(LINE_BYTES / size_of::<T>()) {
+            if let Some(value) = from.data.get(line * from.row_stride + term) {
+                fetch(value);
+            }
+        }
     }
 }
 
@@ -190,7 +209,7 @@ fn fetch<T>(value: &T) {
 }
 
 /// Lays `lines` of `from` out as `[term][width]`; lines beyond the last are zero.
-pub(super) fn pack_panel<T: Widen>(
+pub(super) fn pack_panel<S: Simd, T: Widen>(
     packed: &mut [f32],
     from: MatRef<'_, T>,
     lines: Range<usize>,
@@ -207,19 +226,29 @@ pub(super) fn pack_panel<T: Widen>(
     }
     // Blocks of terms that stay in the first-level cache while line after line is spread over them.
     const BLOCK: usize = 64;
-    let mut wide = [0.0; BLOCK];
+    let mut wide = [[0.0; BLOCK]; SIDE];
     for (block, packed) in packed.chunks_mut(width * BLOCK).enumerate() {
-        let terms = packed.len() / width;
-        for place in 0..width {
-            let wide = &mut wide[..terms];
-            if place < count {
-                let start = block * BLOCK;
-                take_line(from, first + place, start..start + terms, wide);
-            } else {
-                wide.fill(0.0);
+        let terms = block * BLOCK..block * BLOCK + packed.len() / width;
+        for place in (0..width).step_by(SIDE) {
+            for (n, wide) in wide.iter_mut().enumerate() {
+                let wide = &mut wide[..terms.len()];
+                if place + n < count {
+                    let line = first + place + n;
+                    fetch_line(from, line, terms.end..terms.end + BLOCK);
+                    take_line(from, line, terms.clone(), wide);
+                } else {
+                    wide.fill(0.0);
+                }
             }
-            for (out, value) in packed.chunks_exact_mut(width).zip(&*wide) {
-                out[place] = *value;
+            let lines = std::array::from_fn(|n| &wide[n][..terms.len()]);
+            if width - place >= SIDE {
+                transpose::<S>(&lines, &mut packed[place..], width);
+            } else {
+                for (k, out) in packed.chunks_exact_mut(width).enumerate() {
+                    for (out, line) in out[place..].iter_mut().zip(&lines) {
+                        *out = line[k];
+                    }
+                }
             }
         }
     }

@@ -32,7 +32,10 @@ pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     let mut totals = [[simd.splat_f32s(0.0); VECTORS]; TILES];
     for (c, weights) in panel.iter().enumerate() {
         for r in 0..TILES {
-            let value = simd.splat_f32s(rows[r][c]);
+            // SAFETY: c is below the length of `panel`, which is that of every row. A check for each
+            // row is dear here: their pointers would no longer all fit in registers.
+            #[allow(unsafe_code)]
+            let value = simd.splat_f32s(unsafe { *rows[r].get_unchecked(c) });
             for v in 0..VECTORS {
                 totals[r][v] = simd.mul_add_f32s(value, weights[v], totals[r][v]);
             }

@@ -55,7 +55,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
             let gathered = &mut gathered[..RT * TAPS * part.len() * CHANNELS];
             self.job
                 .weight
-                .gather(part.clone(), self.channels.clone(), gathered);
+                .gather::<S>(part.clone(), self.channels.clone(), gathered);
             for row in 0..R {
                 let sums = &mut sums[row * POINTS * stride..];
                 for start in part.clone().step_by(plan.depth) {

@@ -3,12 +3,10 @@
 use super::micro::CHANNELS;
 use super::rule::{POINTS, TAPS, taps_to_point, taps_to_points};
 use super::{load, store};
+use crate::cpu::transpose::{SIDE, transpose};
 use crate::{Tensor, storage};
 use pulp::Simd;
 use std::ops::Range;
-
-/// Squares of this side are turned at a time.
-const SIDE: usize = 8;
 
 /// Which way weights are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +41,14 @@ impl<'a> Weight<'a> {
     /// What leads from the channels `from` to the channels `to`, as `[taps][from][CHANNELS]`, zero
     /// beyond a short `to`.
     #[inline(always)]
-    pub(super) fn gather(&self, from: Range<usize>, to: Range<usize>, out: &mut [f32]) {
+    pub(super) fn gather<S: Simd>(&self, from: Range<usize>, to: Range<usize>, out: &mut [f32]) {
         if to.len() < CHANNELS {
             out.fill(0.0);
         }
         let mut wide = storage::scratch(SIDE * from.len());
         for (tap, out) in out.chunks_exact_mut(from.len() * CHANNELS).enumerate() {
             match self.direction {
-                Direction::Forward => self.gather_forward(tap, &from, &to, &mut wide, out),
+                Direction::Forward => self.gather_forward::<S>(tap, &from, &to, &mut wide, out),
                 Direction::Backward => {
                     for (o, out) in from.clone().zip(out.chunks_exact_mut(CHANNELS)) {
                         let start = (o * self.taps + self.taps - 1 - tap) * self.inner + to.start;
@@ -65,7 +63,7 @@ impl<'a> Weight<'a> {
     /// One tap, turned so that the channels out are neighbours. `wide` is room for the weights of a
     /// few channels out.
     #[inline(always)]
-    fn gather_forward(
+    fn gather_forward<S: Simd>(
         &self,
         tap: usize,
         from: &Range<usize>,
@@ -92,30 +90,7 @@ impl<'a> Weight<'a> {
                     None => &wide[n_known * depth..][..depth],
                 };
             }
-            transpose(&rows, first - to.start, out);
-        }
-    }
-}
-
-/// `out[c][start + n] = rows[n][c]`, rows of `out` being `CHANNELS` long.
-#[inline(always)]
-fn transpose(rows: &[&[f32]; SIDE], start: usize, out: &mut [f32]) {
-    let whole = rows[0].len() / SIDE * SIDE;
-    for c in (0..whole).step_by(SIDE) {
-        let mut square = [[0.0f32; SIDE]; SIDE];
-        for n in 0..SIDE {
-            square[n].copy_from_slice(&rows[n][c..c + SIDE]);
-        }
-        for k in 0..SIDE {
-            let out = &mut out[(c + k) * CHANNELS + start..][..SIDE];
-            for n in 0..SIDE {
-                out[n] = square[n][k];
-            }
-        }
-    }
-    for c in whole..rows[0].len() {
-        for n in 0..SIDE {
-            out[c * CHANNELS + start + n] = rows[n][c];
+            transpose::<S>(&rows, &mut out[first - to.start..], CHANNELS);
         }
     }
 }
