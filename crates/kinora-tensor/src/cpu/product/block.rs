@@ -100,17 +100,23 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         }
         tile::multiply::<R, N, J>(simd, panel, strip, sums);
         if let Some(waiting) = waiting {
-            let (first, last) = (tile.terms.start == 0, tile.terms.end == all);
-            if !first {
+            if tile.terms.start > 0 {
                 tile::add_waiting(simd, sums, waiting, width);
             }
-            if !last {
+            if tile.terms.end < all {
                 for (waiting, sums) in waiting.chunks_exact_mut(width).zip(&sums.0) {
                     waiting.copy_from_slice(&sums[..width]);
                 }
                 return;
             }
         }
+        self.write(tile, sums);
+    }
+
+    /// Takes the sums of a tile to the result.
+    #[inline(always)]
+    fn write<const J: usize>(&self, tile: Tile, sums: &Sums<J>) {
+        let job = self.job;
         match job.along {
             Along::Columns => {
                 for (line, sums) in tile.others.zip(&sums.0) {
@@ -123,7 +129,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
             Along::Rows => {
                 let mut turned = [[0.0; MOST_LINES]; MOST_WIDTH];
                 for (j, sums) in sums.0.iter().enumerate() {
-                    for (turned, sum) in turned[..width].iter_mut().zip(sums) {
+                    for (turned, sum) in turned[..tile.lines.len()].iter_mut().zip(sums) {
                         turned[j] = *sum;
                     }
                 }
