@@ -101,6 +101,32 @@ fn a_clip_in_sixteen_bits_stays_near_on_a_card() {
 }
 
 #[test]
+fn weights_that_are_brought_as_they_are_used_are_as_near() {
+    let Some(device) = host_device(BUDGET_BYTES) else {
+        return;
+    };
+    let reference = model(Compute::PROCESSOR).unwrap();
+    let wanted = Settings {
+        steps: 3,
+        ..settings(&reference)
+    };
+    let expected = frames(&reference, &wanted).unwrap();
+    let weights = Weights::open(fixture("pipeline/model")).unwrap();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let compute = Compute::new(device, dtype).unwrap();
+        let near = |model: Model| psnr_db(&frames(&model, &wanted).unwrap(), &expected);
+        let resident = near(Model::load_on(&weights, compute).unwrap());
+        let streamed = Model::load_within(&weights, compute, 600 << 10).unwrap();
+        let bytes = streamed.residency.as_ref().unwrap().streamed_bytes();
+        let streamed = near(streamed);
+        println!(
+            "{dtype}: {resident:.1} dB with all weights there, {streamed:.1} with {bytes} brought"
+        );
+        assert!(bytes > 0 && streamed >= 40.0 && (streamed - resident).abs() < 6.0);
+    }
+}
+
+#[test]
 fn a_clip_decoded_in_bounds_is_the_same_on_a_card() {
     let bounded = |settings: &mut Settings| {
         settings.decoding = Decoding::Bounded {

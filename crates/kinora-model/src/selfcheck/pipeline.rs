@@ -137,6 +137,7 @@ fn model(compute: Compute) -> Result<(Model, Params)> {
         vae: Vae::new(&sources[1], &VaeConfig::temporal(&[32, 64, 64], 1))?,
         unet: UNet::new(&sources[2], &unet_config)?,
         compute,
+        residency: None,
     };
     for source in &sources {
         let params = source.params();
