@@ -1,7 +1,7 @@
 //! Where networks compute, and in which type their activations are.
 
 use crate::{Error, Result};
-use kinora_tensor::{DType, Device, Tensor, card_array_bytes, card_working_bytes};
+use kinora_tensor::{DType, Device, Tensor, WeightBytes, card_working_bytes};
 
 /// A device and the element type of activations on it.
 ///
@@ -98,10 +98,16 @@ impl Compute {
     }
 
     /// What a weight of so many values takes that lies in a file in the type `stored`.
-    pub(crate) fn weight_bytes(self, values: usize, stored: DType) -> usize {
+    pub(crate) fn weight_bytes(self, values: usize, stored: DType) -> WeightBytes {
         match self.is_on_card() {
-            false => values * stored.size_bytes(),
-            true => card_array_bytes(values * self.dtype.size_bytes()),
+            false => {
+                let bytes = values * stored.size_bytes();
+                WeightBytes {
+                    staying: bytes,
+                    passing: bytes,
+                }
+            }
+            true => WeightBytes::new(values, stored, self.dtype),
         }
     }
 
@@ -111,6 +117,14 @@ impl Compute {
         match self.is_on_card() {
             false => 0,
             true => card_working_bytes() + LIBRARIES_BYTES,
+        }
+    }
+
+    /// What NVIDIA's libraries keep for themselves of a card's memory, beside all that is asked of it.
+    pub fn libraries_bytes(self) -> usize {
+        match self.is_on_card() {
+            false => 0,
+            true => LIBRARIES_BYTES,
         }
     }
 
@@ -151,11 +165,10 @@ mod tests {
     #[test]
     fn a_card_holds_weights_in_the_type_it_computes_in() {
         let half = Compute::new(Device::Cuda(0), DType::BF16).unwrap();
-        assert_eq!(half.weight_bytes(1 << 20, DType::F32), 2 << 20);
-        assert_eq!(
-            Compute::PROCESSOR.weight_bytes(1 << 20, DType::F32),
-            4 << 20
-        );
+        let of = |compute: Compute| compute.weight_bytes(1 << 20, DType::F32);
+        let found = of(half);
+        assert_eq!((found.staying, found.passing), (2 << 20, 4 << 20));
+        assert_eq!(of(Compute::PROCESSOR).staying, 4 << 20);
         assert!(half.reserve_bytes() > card_working_bytes());
         assert_eq!(Compute::PROCESSOR.reserve_bytes(), 0);
         assert_eq!(half.to_string(), "cuda:0 in bf16");

@@ -184,6 +184,10 @@ fn news_come_in_order_and_every_part_is_counted() {
                 assert_eq!(step.denoised.dims(), [1, 3, 8, 8, 4]);
                 steps.push((step.done, step.steps));
             }
+            // The processor captures nothing.
+            Event::Denoised { captured, refusal } => {
+                assert_eq!((*captured, *refusal), (false, None));
+            }
         }
         ControlFlow::Continue(())
     };

@@ -11,6 +11,7 @@ use kinora_diffusion::Sampler;
 use kinora_model::compute::Compute;
 use kinora_model::generate::{Event, Model, Settings, generate};
 use kinora_model::pixels::{Picture, frames01_from_tensor};
+use kinora_model::selfcheck::psnr_db;
 use kinora_model::vae::Decoding;
 use kinora_model::weights::Weights;
 use kinora_model::{Error, Result};
@@ -53,13 +54,6 @@ fn frames(model: &Model, settings: &Settings) -> Result<Vec<f32>> {
     Ok(frames01_from_tensor(&frames)?.to_vec())
 }
 
-/// Of values from 0 to 1, in decibels.
-fn psnr(found: &[f32], expected: &[f32]) -> f64 {
-    let squares = found.iter().zip(expected);
-    let sum: f64 = squares.map(|(f, e)| f64::from(f - e).powi(2)).sum();
-    -10.0 * (sum / found.len() as f64).log10()
-}
-
 /// The frames on the processor in f32, and on the stand-in in this type; none where there is no stand-in.
 fn both(
     dtype: DType,
@@ -100,9 +94,35 @@ fn a_clip_in_sixteen_bits_stays_near_on_a_card() {
         let Some([found, expected]) = both(dtype, |_| {}, |_| {}).unwrap() else {
             return;
         };
-        let found = psnr(&found, &expected);
+        let found = psnr_db(&found, &expected);
         println!("{dtype}: {found:.1} dB of f32 on the processor");
         assert!(found >= at_least, "{dtype}: {found:.1} dB");
+    }
+}
+
+#[test]
+fn weights_that_are_brought_as_they_are_used_are_as_near() {
+    let Some(device) = host_device(BUDGET_BYTES) else {
+        return;
+    };
+    let reference = model(Compute::PROCESSOR).unwrap();
+    let wanted = Settings {
+        steps: 3,
+        ..settings(&reference)
+    };
+    let expected = frames(&reference, &wanted).unwrap();
+    let weights = Weights::open(fixture("pipeline/model")).unwrap();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let compute = Compute::new(device, dtype).unwrap();
+        let near = |model: Model| psnr_db(&frames(&model, &wanted).unwrap(), &expected);
+        let resident = near(Model::load_on(&weights, compute).unwrap());
+        let streamed = Model::load_within(&weights, compute, 600 << 10).unwrap();
+        let bytes = streamed.residency.as_ref().unwrap().streamed_bytes();
+        let streamed = near(streamed);
+        println!(
+            "{dtype}: {resident:.1} dB with all weights there, {streamed:.1} with {bytes} brought"
+        );
+        assert!(bytes > 0 && streamed >= 40.0 && (streamed - resident).abs() < 6.0);
     }
 }
 

@@ -43,7 +43,8 @@ mod cuda;
 pub use cores::on_the_cores;
 pub use cuda::{
     CardMemory, CardReport, DeviceBuffer, card_array_bytes, card_memory, card_working_bytes, cards,
-    limit_device_bytes, missing_libraries, peak_device_bytes, ready_card, synchronize,
+    limit_device_bytes, made_device_bytes, missing_libraries, peak_device_bytes, ready_card,
+    synchronize,
 };
 #[cfg(any(test, feature = "host-machine"))]
 pub use cuda::{Order, host_device, host_device_with};
@@ -52,7 +53,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use grad::{Gradients, checkpoint, is_recording, no_grad};
 pub use param::Param;
-pub use residency::Residency;
+pub use residency::{Residency, ResidencyPlan, WeightBytes};
 pub use shape::Shape;
 pub use storage::Mapped;
 pub use tensor::Tensor;

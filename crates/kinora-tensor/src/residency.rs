@@ -6,8 +6,8 @@ mod plan;
 mod tests;
 
 use crate::cuda::{self, Board, Event, Incoming, Window, rounded};
-use crate::{Device, Error, Param, Result, Tensor};
-use plan::Plan;
+use crate::{DType, Device, Error, Param, Result, Tensor};
+pub use plan::{ResidencyPlan, WeightBytes};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Residency {
     resident_bytes: usize,
+    window_bytes: usize,
     streamed: Option<Arc<Streamed>>,
 }
 
@@ -37,21 +38,38 @@ impl Residency {
     /// When the budget has no room for the two largest at a time or for one that is trained, or the
     /// device cannot be used or has no memory left.
     pub fn place(params: &[Param], device: Device, budget_bytes: usize) -> Result<Self> {
+        Self::place_as(params, 0, (device, None), budget_bytes)
+    }
+
+    /// As [`Residency::place`], and those that stay are rounded to a type on the device, where one is
+    /// given. The last `once` are used once in a whole run: they make room before any other does.
+    ///
+    /// # Errors
+    /// As [`Residency::place`].
+    pub fn place_as(
+        params: &[Param],
+        once: usize,
+        (device, dtype): (Device, Option<DType>),
+        budget_bytes: usize,
+    ) -> Result<Self> {
         let values: Vec<Tensor> = params.iter().map(Param::get).collect();
-        let all: Vec<usize> = values.iter().map(bytes_of).collect();
+        let all: Vec<WeightBytes> = values
+            .iter()
+            .map(|value| both_bytes(value, dtype))
+            .collect();
         if device == Device::Cpu {
             return Ok(Residency {
-                resident_bytes: all.iter().sum(),
+                resident_bytes: all.iter().map(|bytes| bytes.passing).sum(),
+                window_bytes: 0,
                 streamed: None,
             });
         }
-        let plan = Plan::new(&all, budget_bytes)?;
-        let mut resident_bytes = 0;
+        let plan = ResidencyPlan::new(&all, once, budget_bytes)?;
         let (mut entries, mut brought) = (Vec::new(), Vec::new());
         for ((param, value), stays) in params.iter().zip(values).zip(&plan.stays) {
             if *stays {
-                resident_bytes += bytes_of(&value);
-                param.set(value.to_device(device)?);
+                let there = value.to_device(device)?;
+                param.set(there.to_dtype(dtype.unwrap_or(there.dtype()))?);
             } else if param.is_trainable() {
                 return Err(Error::argument(
                     "residency",
@@ -71,9 +89,15 @@ impl Residency {
             param.stream_from(streamed.clone().map(|streamed| (streamed, number)));
         }
         Ok(Residency {
-            resident_bytes,
+            resident_bytes: plan.resident_bytes,
+            window_bytes: plan.window_bytes,
             streamed,
         })
+    }
+
+    /// Bytes of the device's memory that the others pass through.
+    pub fn window_bytes(&self) -> usize {
+        self.window_bytes
     }
 
     /// Bytes of the weights that stay on the device.
@@ -98,6 +122,11 @@ impl Residency {
         let streamed = self.streamed.as_ref();
         streamed.map_or(0, |streamed| streamed.state().late)
     }
+}
+
+fn both_bytes(value: &Tensor, dtype: Option<DType>) -> WeightBytes {
+    let stored = value.dtype();
+    WeightBytes::new(value.elements(), stored, dtype.unwrap_or(stored))
 }
 
 /// What it takes of a device's memory.

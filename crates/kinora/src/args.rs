@@ -39,10 +39,10 @@ pub enum Verb {
     Bench(BenchArgs),
     /// Lay videos and pictures out as one contact sheet, a row each.
     Sheet(SheetArgs),
-    /// Tell what is installed, what is missing, and what that disables.
+    /// Tell what is installed, what is missing, and what that disables; on a card, check its operations.
     Doctor(DoctorArgs),
-    /// Compute every operation and every block on a card and hold them against the processor, forward and
-    /// backward.
+    /// Compute every operation and every block on a card, forward and backward, and the frames of a whole
+    /// small model, and hold them against the processor.
     Selfcheck(SelfcheckArgs),
 }
 
@@ -109,7 +109,8 @@ pub struct GenerateArgs {
     /// it the decode is exact in bounded memory.
     #[arg(long)]
     pub decode_chunk: Option<usize>,
-    /// Most memory to use, in GiB [default: what is free].
+    /// Most memory to use, in GiB [default: what is free]. On a card, weights that do not fit are brought
+    /// as they are used.
     #[arg(long, allow_negative_numbers = true)]
     pub max_memory_gib: Option<f64>,
     /// Write the first, the middle and the last frame of the denoised estimate to this picture after
@@ -350,7 +351,8 @@ pub struct SelfcheckArgs {
     /// The card: `cuda`, or `cuda:1` for the second.
     #[arg(long, default_value = "cuda", value_parser = card)]
     pub device: Device,
-    /// Print JSON objects: one for the operations and one for the blocks of each element type.
+    /// Print JSON objects: for each element type one for the operations, one for the blocks and one for the
+    /// frames.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,6 +1,7 @@
 //! `kinora bench`: what this machine can do at best, then every stage of the model against it.
 
 mod stages;
+mod train_step;
 
 use crate::Outcome;
 use crate::args::{BenchArgs, BenchStage};
@@ -8,11 +9,12 @@ use crate::progress::{Manner, Reporter};
 use crate::{device, memory};
 use anyhow::bail;
 use kinora_model::compute::Compute;
-use kinora_tensor::{machine, synchronize};
+use kinora_tensor::{machine, made_device_bytes, synchronize};
 use serde_json::{Map, Value, json};
 use stages::Subject;
 use std::io::Write as _;
 use std::time::Instant;
+use train_step::TrainStep;
 
 /// Every stage, in the order of the report.
 const STAGES: [BenchStage; 6] = [
@@ -29,6 +31,28 @@ struct Row {
     name: &'static str,
     seconds: f64,
     tflop: f64,
+    /// What a card moved, about and at least: every array it made was written and read.
+    moved_gb: Option<f64>,
+}
+
+impl Row {
+    /// A line of the report. Shares are of the device's best rates.
+    fn line(&self, peak_gflops: f64, bandwidth_gbs: f64) -> String {
+        let rate = self.tflop * 1e3 / self.seconds;
+        let share = 100.0 * rate / peak_gflops;
+        let mut line = format!(
+            "{:<12}{:>12.1}{:>10.3}{rate:>12.1}{share:>9.0}%",
+            self.name,
+            self.seconds * 1e3,
+            self.tflop
+        );
+        if let Some(moved_gb) = self.moved_gb {
+            let rate = moved_gb / self.seconds;
+            let share = 100.0 * rate / bandwidth_gbs;
+            line += &format!("{moved_gb:>10.3}{rate:>10.1}{share:>9.0}%");
+        }
+        line
+    }
 }
 
 /// Measures, and tells.
@@ -41,7 +65,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     }
     let reporter = Reporter::new(Manner::choose(args.json));
     let wanted = |stage: &BenchStage| args.stage.is_empty() || args.stage.contains(stage);
-    let mut stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
+    let stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
     let (place, (), why) = device::choose(args.device, args.dtype, |_| Ok(()))?;
     if let (Some(why), false) = (why, args.json) {
         reporter.tell("device", &why, Value::Null)?;
@@ -49,10 +73,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     // The machine is always measured: a rate says little without its ceiling.
     let (peak_gflops, bandwidth_gbs) = ceiling(place.compute)?;
     let subject = Subject::new(args, place.compute)?;
-    if place.compute.is_on_card() && args.stage.is_empty() {
-        // Asked for by name it is refused: it is measured on the processor only.
-        stages.retain(|stage| *stage != BenchStage::TrainStep);
-    }
     let mut report = Map::new();
     report.insert("peak_gflops".into(), rounded(peak_gflops));
     report.insert("bandwidth_gbs".into(), rounded(bandwidth_gbs));
@@ -62,10 +82,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             let key = row.name.replace('-', "_");
             report.insert(format!("{key}_s"), rounded(row.seconds));
             report.insert(format!("{key}_tflop"), rounded(row.tflop));
+            if let Some(moved_gb) = row.moved_gb {
+                report.insert(format!("{key}_moved_gb"), rounded(moved_gb));
+            }
             rows.push(row);
         }
         if stage == BenchStage::TrainStep {
-            report.insert("train_step_setup".into(), stages::train_step_setup());
+            report.insert("train_step_setup".into(), TrainStep::standard().setup());
         }
     }
     let peak_memory_mib = peak_memory_bytes(place.compute)?.map(|bytes| bytes >> 20);
@@ -84,21 +107,17 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
             true => place.compute.to_string(),
         }
     )?;
+    let moved = match place.compute.is_on_card() {
+        false => String::new(),
+        true => format!("{:>10}{:>10}{:>10}", "GB", "GB/s", "of copies"),
+    };
     writeln!(
         out,
-        "{:<12}{:>12}{:>10}{:>12}{:>10}",
+        "{:<12}{:>12}{:>10}{:>12}{:>10}{moved}",
         "stage", "ms", "TFLOP", "GFLOP/s", "of peak"
     )?;
     for row in rows {
-        let rate = row.tflop * 1e3 / row.seconds;
-        let share = 100.0 * rate / peak_gflops;
-        writeln!(
-            out,
-            "{:<12}{:>12.1}{:>10.3}{rate:>12.1}{share:>9.0}%",
-            row.name,
-            row.seconds * 1e3,
-            row.tflop
-        )?;
+        writeln!(out, "{}", row.line(peak_gflops, bandwidth_gbs))?;
     }
     if let Some(mib) = peak_memory_mib {
         writeln!(out, "peak memory {mib} MiB")?;
@@ -148,8 +167,14 @@ fn measure(
     let (mut work, tflop) = subject.stage(stage)?;
     let shown = reporter.stage(name, runs + 1);
     let device = subject.compute().device();
+    let made_bytes = || match subject.compute().is_on_card() {
+        false => Ok(None),
+        true => made_device_bytes(device).map(Some),
+    };
+    let before = made_bytes()?;
     work()?;
     synchronize(device)?;
+    let made_gb = made_bytes()?.zip(before).map(|(a, b)| (a - b) as f64 / 1e9);
     let mut seconds = Vec::with_capacity(runs);
     for run in 0..runs {
         shown.bar().set_position(run as u64 + 1);
@@ -165,10 +190,54 @@ fn measure(
         name,
         seconds: seconds[runs / 2],
         tflop,
+        moved_gb: made_gb.map(|gb| 2.0 * gb),
     }))
 }
 
 /// Six significant places are more than a machine repeats.
 fn rounded(value: f64) -> Value {
     json!((value * 1e6).round() / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_s_line_has_both_shares() {
+        let row = Row {
+            name: "unet-step",
+            seconds: 0.1,
+            tflop: 20.0,
+            moved_gb: Some(150.0),
+        };
+        let line = row.line(400_000.0, 3000.0);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let expected = "unet-step 100.0 20.000 200000.0 50% 150.000 1500.0 50%";
+        assert_eq!(words.join(" "), expected);
+        let here = Row {
+            moved_gb: None,
+            ..row
+        };
+        assert!(here.line(400_000.0, 3000.0).ends_with(" 50%"));
+    }
+
+    #[test]
+    fn a_stage_on_a_card_tells_what_it_moved() {
+        use crate::args::{Cli, Verb};
+        use clap::Parser as _;
+        let Some(card) = kinora_tensor::host_device(1 << 30) else {
+            return;
+        };
+        let words = "kinora bench --preset tiny --frames 2 --width 16 --height 16";
+        let Verb::Bench(args) = Cli::parse_from(words.split(' ')).verb else {
+            panic!("the verb is `bench`");
+        };
+        let compute = Compute::new(card, kinora_tensor::DType::F32).unwrap();
+        let subject = Subject::new(&args, compute).unwrap();
+        let reporter = Reporter::new(Manner::Lines);
+        let row = measure(&subject, BenchStage::UnetStep, 1, &reporter).unwrap();
+        // The result alone: two frames of 2 × 2 latents of four channels, written and read.
+        assert!(row.unwrap().moved_gb.unwrap() > 2.0 * 2.0 * 4.0 * 4.0 * 4.0 / 1e9);
+    }
 }

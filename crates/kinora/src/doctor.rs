@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::args::DoctorArgs;
+use kinora_tensor::{DType, Device, ready_card, selfcheck};
 use serde_json::json;
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -64,7 +65,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
 }
 
 fn findings() -> Vec<Finding> {
-    vec![
+    let mut findings = vec![
         Finding {
             name: "processor",
             found: Some(processor()),
@@ -110,7 +111,67 @@ fn findings() -> Vec<Finding> {
             needed: false,
         },
         cards(),
-    ]
+    ];
+    let cards = kinora_tensor::cards().map_or(0, |cards| cards.len());
+    // A card without its libraries was told above.
+    if cards > 0 && kinora_tensor::missing_libraries().is_empty() {
+        findings.extend((0..cards).map(|ordinal| check(Device::Cuda(ordinal))));
+    }
+    findings
+}
+
+/// Every operation on a card in the type it computes in, against the processor.
+fn check(device: Device) -> Finding {
+    let (found, fault) = match checked(device) {
+        Ok(told) => (Some(told), String::new()),
+        Err(fault) => (None, fault),
+    };
+    Finding {
+        name: "cuda check",
+        found,
+        disables: "trust in what this card computes",
+        remedy: fault.into(),
+        needed: true,
+    }
+}
+
+/// What is free on a card whose operations all agree with the processor.
+///
+/// # Errors
+/// A sentence: the card cannot be used, or operations that do not agree, by name.
+fn checked(device: Device) -> Result<String, String> {
+    let memory = ready_card(device).map_err(|error| error.to_string())?;
+    let free_gib = memory.free_bytes as f64 / f64::from(1 << 30);
+    let mut cases = 0;
+    let mut missed = Vec::new();
+    selfcheck::check(device, DType::BF16, |outcome| {
+        cases += 1;
+        if !outcome.holds() {
+            missed.push(outcome.name);
+        }
+    })
+    .map_err(|error| error.to_string())?;
+    verdict(device, free_gib, cases, &missed)
+}
+
+fn verdict(
+    device: Device,
+    free_gib: f64,
+    cases: usize,
+    missed: &[String],
+) -> Result<String, String> {
+    let everything =
+        format!("`kinora selfcheck --device {device}` holds everything against the processor");
+    match missed {
+        [] => Ok(format!(
+            "{device}, {free_gib:.1} GiB free: {cases} operations agree with the processor in bf16; \
+             {everything}"
+        )),
+        missed => Err(format!(
+            "{device}: of {cases} operations in bf16 these do not agree with the processor: {}; {everything}",
+            missed.join("; ")
+        )),
+    }
 }
 
 /// The cards, and what their libraries lack.
@@ -129,7 +190,10 @@ fn cards() -> Finding {
             });
             let told = told.collect::<Vec<_>>().join("; ");
             match kinora_tensor::missing_libraries() {
-                faults if faults.is_empty() => (Some(told), String::new()),
+                faults if faults.is_empty() => (
+                    Some(format!("{told}; with NVRTC, cuBLASLt and cuDNN")),
+                    String::new(),
+                ),
                 faults => (None, format!("{told}, but {}", faults.join("; "))),
             }
         }
@@ -202,4 +266,45 @@ fn hub_token() -> Option<String> {
         })?;
     let file = home.join("token");
     file.exists().then(|| format!("from {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_checked_against_the_processor() {
+        let Some(card) = kinora_tensor::host_device(1 << 30) else {
+            return;
+        };
+        let found = check(card).found.unwrap();
+        let beginning = format!("{card}, 1.0 GiB free: ");
+        assert!(found.starts_with(&beginning), "{found}");
+        assert!(
+            found.contains("operations agree with the processor"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_card_that_computes_wrong_or_not_at_all_is_named_and_is_a_failure() {
+        let missed = ["first".to_owned(), "second".to_owned()];
+        let fault = verdict(Device::Cuda(1), 1.0, 9, &missed).unwrap_err();
+        assert!(fault.starts_with("cuda:1: of 9 operations"), "{fault}");
+        assert!(
+            fault.contains("first; second; `kinora selfcheck --device cuda:1`"),
+            "{fault}"
+        );
+        // Where there is no room for an operation's arrays.
+        let Some(card) = kinora_tensor::host_device(1 << 10) else {
+            return;
+        };
+        let finding = check(card);
+        assert!(finding.needed && finding.found.is_none());
+        assert!(
+            finding.remedy.contains("out of memory"),
+            "{}",
+            finding.remedy
+        );
+    }
 }

@@ -13,7 +13,7 @@ use kinora_model::generate::{self, Event, Model, Settings};
 use kinora_model::pixels::{Picture, frames01_from_tensor, rgb8_from_tensor};
 use kinora_model::vae::{Decoding, Vae};
 use kinora_model::weights::{Opening, Weights};
-use kinora_tensor::{Tensor, ops};
+use kinora_tensor::{Tensor, card_memory, limit_device_bytes, ops};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -54,6 +54,11 @@ fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
         reporter.tell("device", &why, json!({ "device": device, "why": why }))?;
     }
     reporter.tell("plan", &planned.text, planned.fields)?;
+    if let Some(limit_bytes) = planned.limit_bytes {
+        let device = place.compute.device();
+        let total_bytes = card_memory(device)?.total_bytes;
+        limit_device_bytes(device, limit_bytes.min(total_bytes))?;
+    }
     settings.decoding = planned.decoding;
     if args.plan {
         return Ok(Outcome::Done);
@@ -64,7 +69,10 @@ fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
 
     // The networks, the noise, the walk, the frames.
     let building = reporter.stage("load", 1);
-    let model = Model::load_on(&weights, place.compute)?;
+    let model = match planned.streaming {
+        None => Model::load_on(&weights, place.compute)?,
+        Some(streaming) => Model::load_within(&weights, place.compute, streaming.budget_bytes)?,
+    };
     building.finish()?;
     let mut watch = Watch {
         reporter: &reporter,
@@ -74,6 +82,7 @@ fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
         vae: &model.vae,
         compute: model.compute,
         failed: None,
+        step: (false, None),
     };
     let frames = generate::generate(model.networks(), picture, &settings, &mut |event| {
         watch.hear(event)
@@ -94,9 +103,14 @@ fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
 
     let seconds = reporter.elapsed_s();
     let peak_mib = crate::memory::peak_bytes().map(|bytes| bytes >> 20);
-    let text = format!("{} in {seconds:.1} s", args.out.display());
-    let fields =
+    let mut text = format!("{} in {seconds:.1} s", args.out.display());
+    let mut fields =
         json!({ "out": named(&args.out), "seconds": round(seconds), "peak_memory_mib": peak_mib });
+    if model.compute.is_on_card() {
+        let (words, more) = on_card::told(&model, watch.step.0, watch.step.1.as_deref())?;
+        text += &words;
+        on_card::join(&mut fields, more);
+    }
     reporter.tell("done", &text, fields)?;
     Ok(Outcome::Done)
 }
@@ -218,6 +232,8 @@ struct Watch<'a> {
     compute: Compute,
     /// The first thing that went wrong in showing it.
     failed: Option<anyhow::Error>,
+    /// Whether the step was captured on a card, and why not.
+    step: (bool, Option<String>),
 }
 
 impl Watch<'_> {
@@ -225,6 +241,10 @@ impl Watch<'_> {
         let told = match event {
             Event::Progress { stage, done, parts } => self.at(*stage, *done, *parts),
             Event::Step(step) => self.preview(step.denoised),
+            Event::Denoised { captured, refusal } => {
+                self.step = (*captured, refusal.map(str::to_owned));
+                Ok(())
+            }
         };
         if let Err(error) = told {
             self.failed = Some(error);
@@ -291,5 +311,6 @@ impl Watch<'_> {
     }
 }
 
+mod on_card;
 #[cfg(test)]
 mod tests;

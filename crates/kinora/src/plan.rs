@@ -4,7 +4,7 @@ use crate::device::Place;
 use anyhow::bail;
 use kinora_model::compute::Compute;
 use kinora_model::generate::{Configs, Settings};
-use kinora_model::plan::Plan;
+use kinora_model::plan::{Load, Plan, Streaming};
 use kinora_model::vae::Decoding;
 use kinora_model::weights::Weights;
 use kinora_tensor::machine;
@@ -23,6 +23,10 @@ pub struct Planned {
     /// How the frames come out of their latents: a whole decode that does not fit is bounded, which
     /// gives the same frames.
     pub decoding: Decoding,
+    /// How weights pass through a card's memory, where they do not all fit.
+    pub streaming: Option<Streaming>,
+    /// The most that may be asked of a card, where a limit was given.
+    pub limit_bytes: Option<usize>,
 }
 
 /// Plans a run on a device that is ready.
@@ -41,8 +45,9 @@ pub fn make(
         Some(gib) => bail!("--max-memory-gib: expected a number above zero, found {gib}"),
         None => place.free_bytes.unwrap_or(usize::MAX),
     };
-    let load = (weights.bytes_on(compute), compute);
-    let plan = Plan::fitting(Configs::of(weights), load, settings, available_bytes)?;
+    let load = Load::of(weights, compute);
+    let plan = Plan::fitting(Configs::of(weights), &load, settings, available_bytes)?;
+    let runs_a_step = runs_a_step(settings);
     let decoding = match plan.decoding {
         Decoding::Whole => "decoded exactly, at once".to_owned(),
         Decoding::Bounded { budget_bytes } => {
@@ -58,9 +63,19 @@ pub fn make(
             format!(", {} for its libraries", gib(plan.reserve_bytes)),
         ),
     };
+    let passing = plan.streaming.map_or_else(String::new, |streaming| {
+        format!(
+            "; {} of the weights stay there, {} are brought for every run of the UNet ({} a step) and \
+             {} once",
+            gib(streaming.resident_bytes),
+            gib(streaming.run_bytes),
+            gib(runs_a_step * streaming.run_bytes),
+            gib(streaming.once_bytes)
+        )
+    });
     let text = format!(
-        "plan: {} of {memory} at most, {} of it weights{reserve}, {} free; {decoding}; {:.1} TFLOP, \
-         about {}",
+        "plan: {} of {memory} at most, {} of it weights{reserve}, {} free{passing}; {decoding}; {:.1} \
+         TFLOP, about {}",
         gib(plan.peak_bytes()),
         gib(plan.weights_bytes),
         gib(available_bytes),
@@ -71,6 +86,9 @@ pub fn make(
         "device": compute.device().to_string(), "dtype": compute.dtype().to_string(),
         "peak_bytes": plan.peak_bytes(), "weights_bytes": plan.weights_bytes,
         "reserve_bytes": plan.reserve_bytes,
+        "resident_bytes": plan.streaming.map_or(plan.weights_bytes, |s| s.resident_bytes),
+        "streamed_bytes_a_step": plan.streaming.map_or(0, |s| runs_a_step * s.run_bytes),
+        "streamed_bytes_once": plan.streaming.map_or(0, |s| s.once_bytes),
         "available_bytes": available_bytes, "decoding": decoding,
         "tflop": plan.flop() / 1e12, "estimated_s": crate::progress::round(seconds),
     });
@@ -78,7 +96,21 @@ pub fn make(
         text,
         fields,
         decoding: plan.decoding,
+        streaming: plan.streaming,
+        limit_bytes: max_memory_gib
+            .filter(|_| compute.is_on_card())
+            .map(|_| available_bytes.saturating_sub(compute.libraries_bytes())),
     })
+}
+
+/// How often the UNet runs for one step, rounded up.
+fn runs_a_step(settings: &Settings) -> usize {
+    let branches = match settings.guider.is_active() && !settings.branches_together {
+        true => 2,
+        false => 1,
+    };
+    let evaluations = settings.sampler.evaluations(settings.steps);
+    branches * evaluations.div_ceil(settings.steps.max(1))
 }
 
 /// Multiplications and additions a second at best: of the cores in f32, of a card as it multiplies

@@ -1,8 +1,9 @@
-//! `kinora selfcheck`: every operation and every block on a card against the same on the processor.
+//! `kinora selfcheck`: every operation, every block and a whole small model on a card against the same on
+//! the processor.
 
 use crate::Outcome;
 use crate::args::SelfcheckArgs;
-use kinora_model::selfcheck as blocks;
+use kinora_model::selfcheck::{self as blocks, PipelineOutcome};
 use kinora_tensor::selfcheck::{self as operations, Outcome as Compared, worse};
 use kinora_tensor::{DType, Device};
 use serde_json::json;
@@ -23,6 +24,11 @@ pub fn run(args: &SelfcheckArgs) -> anyhow::Result<Outcome> {
         blocks::check(args.device, dtype, |o| of_blocks.compared.push(o))?;
         of_blocks.tell(&mut out, args.json)?;
         missed |= of_operations.misses() + of_blocks.misses() > 0;
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let outcome = blocks::pipeline(args.device, dtype)?;
+        tell_pipeline(&outcome, args.device, &mut out, args.json)?;
+        missed |= !outcome.holds();
     }
     Ok(match missed {
         false => Outcome::Done,
@@ -109,9 +115,74 @@ impl Section {
     }
 }
 
+/// A line about the frames of a whole model.
+fn tell_pipeline(
+    outcome: &PipelineOutcome,
+    device: Device,
+    out: &mut impl Write,
+    as_json: bool,
+) -> io::Result<()> {
+    let PipelineOutcome {
+        dtype,
+        psnr_db,
+        relative_l2,
+    } = *outcome;
+    if as_json {
+        let line = json!({
+            "device": device.to_string(), "dtype": dtype.to_string(), "of": "pipeline",
+            "missed": usize::from(!outcome.holds()), "psnr_db": psnr_db, "relative_l2": relative_l2,
+            "relative_l2_limit": PipelineOutcome::F32_RELATIVE_L2_LIMIT,
+            "least_psnr_db": PipelineOutcome::LEAST_PSNR_DB,
+        });
+        return writeln!(out, "{line}");
+    }
+    let bar = match dtype {
+        DType::F32 => format!("{:.0e} allowed", PipelineOutcome::F32_RELATIVE_L2_LIMIT),
+        DType::F16 | DType::BF16 => format!("{} dB wanted", PipelineOutcome::LEAST_PSNR_DB),
+    };
+    writeln!(
+        out,
+        "{:<5} pipeline {}: frames at {psnr_db:.1} dB of the processor's f32, relative distance \
+         {relative_l2:.1e}; {bar}",
+        dtype.to_string(),
+        if outcome.holds() { "holds" } else { "MISSED" },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipeline_has_a_line_with_its_decibels_and_what_is_wanted() {
+        let told = |dtype, psnr_db, relative_l2, as_json| {
+            let outcome = PipelineOutcome {
+                dtype,
+                psnr_db,
+                relative_l2,
+            };
+            let mut out = Vec::new();
+            tell_pipeline(&outcome, Device::Cuda(0), &mut out, as_json).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            told(DType::BF16, 51.2, 5e-3, false),
+            "bf16  pipeline holds: frames at 51.2 dB of the processor's f32, relative distance \
+             5.0e-3; 40 dB wanted\n"
+        );
+        assert_eq!(
+            told(DType::F32, 55.0, 2e-3, false),
+            "f32   pipeline MISSED: frames at 55.0 dB of the processor's f32, relative distance \
+             2.0e-3; 1e-3 allowed\n"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&told(DType::F16, f64::NAN, f64::NAN, true)).unwrap();
+        assert_eq!(
+            (&json["missed"], &json["of"]),
+            (&1.into(), &"pipeline".into())
+        );
+        assert_eq!(json["psnr_db"], serde_json::Value::Null);
+    }
 
     fn section(forward: f64) -> Section {
         let compared = |name: &str, forward| Compared {

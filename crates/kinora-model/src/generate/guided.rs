@@ -69,6 +69,16 @@ impl<'a> Guided<'a> {
         }
     }
 
+    /// Whether every branch is replayed, and why one could not be captured.
+    pub(super) fn captured(&self) -> (bool, Option<String>) {
+        let branches = match &self.branches {
+            Branches::Conditional(one) | Branches::Together(one) => vec![one],
+            Branches::InTurn { uncond, cond } => vec![uncond, cond],
+        };
+        let all = branches.iter().all(|one| one.step().is_captured());
+        (all, branches.iter().find_map(|one| one.step().refusal()))
+    }
+
     /// D(x; σ).
     ///
     /// # Shapes

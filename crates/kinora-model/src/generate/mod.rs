@@ -109,12 +109,15 @@ fn denoise(
     let sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, RHO);
     let noise = noise.to_device(networks.compute.device())?;
     let start = ops::scale(&noise, initial_deviation(sigmas[0]))?;
-    settings.sampler.run(
+    let latents = settings.sampler.run(
         &mut |noised, sigma| guided.denoised(noised, sigma, progress),
         start,
         &sigmas,
         &mut |step| progress.step(step),
-    )
+    )?;
+    let (captured, refusal) = guided.captured();
+    progress.denoised(captured, refusal.as_deref())?;
+    Ok(latents)
 }
 
 /// The frames of latents as the sampler gives them, `[1, t, h, w, c]`.

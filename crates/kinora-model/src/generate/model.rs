@@ -7,6 +7,7 @@ use crate::unet::{UNet, UNetConfig};
 use crate::vae::{Vae, VaeConfig};
 use crate::weights::{Part, Weights};
 use crate::{Error, Result};
+use kinora_tensor::{Param, Residency};
 
 /// An image-to-video model.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Model {
     pub unet: UNet,
     /// Where they compute.
     pub compute: Compute,
+    /// Where the weights of the denoiser and of the tower are, if they were placed within a budget.
+    pub residency: Option<Residency>,
 }
 
 /// The networks of a model, borrowed: those of a [`Model`], or those a trainer holds.
@@ -66,6 +69,31 @@ impl Model {
             vae: build(&weights.vae, compute, Vae::new)?,
             unet: build(&weights.unet, compute, UNet::new)?,
             compute,
+            residency: None,
+        })
+    }
+
+    /// Builds the networks on a card whose memory has no room for all weights: of those of the denoiser
+    /// and of the tower, what does not fit into `budget_bytes` is brought from where it is stored as it
+    /// is used.
+    ///
+    /// # Errors
+    /// As [`Model::load_on`], and when the budget has no room for twice the largest weight.
+    pub fn load_within(weights: &Weights, compute: Compute, budget_bytes: usize) -> Result<Self> {
+        Configs::of(weights).check()?;
+        let vae = build(&weights.vae, compute, Vae::new)?;
+        let (clip, of_clip) = build_here(&weights.image_encoder, ClipVision::new)?;
+        let (unet, mut params) = build_here(&weights.unet, UNet::new)?;
+        let once = of_clip.len();
+        params.extend(of_clip);
+        let there = (compute.device(), Some(compute.dtype()));
+        let residency = Residency::place_as(&params, once, there, budget_bytes)?;
+        Ok(Model {
+            clip,
+            vae,
+            unet,
+            compute,
+            residency: Some(residency),
         })
     }
 
@@ -85,6 +113,18 @@ fn build<C, N>(part: &Part<C>, compute: Compute, new: fn(&Source, &C) -> Result<
     let network = new(&source, &part.config)?;
     source.check_unused()?;
     Ok(network)
+}
+
+/// A network on the processor, where it is stored, with its parameters in the order of their use.
+fn build_here<C, N>(part: &Part<C>, new: fn(&Source, &C) -> Result<N>) -> Result<(N, Vec<Param>)> {
+    let source = part.source();
+    let network = new(&source, &part.config)?;
+    source.check_unused()?;
+    let params = source.params();
+    Ok((
+        network,
+        params.iter().map(|entry| entry.param.clone()).collect(),
+    ))
 }
 
 impl<'a> Networks<'a> {

@@ -41,6 +41,13 @@ pub enum Event<'a> {
         /// Parts there are.
         parts: usize,
     },
+    /// Denoising is done; how the repeated run of the UNet went on a card.
+    Denoised {
+        /// Whether it was captured and replayed.
+        captured: bool,
+        /// Why it could not be captured, where that was tried.
+        refusal: Option<&'a str>,
+    },
     /// A step of the sampler is done; its estimate can be decoded for a preview.
     Step(Step<'a>),
 }
@@ -87,13 +94,22 @@ impl<'a> Progress<'a> {
         self.observer.borrow_mut()(&Event::Step(*step))
     }
 
+    pub(super) fn denoised(&self, captured: bool, refusal: Option<&str>) -> Result<()> {
+        let event = Event::Denoised { captured, refusal };
+        self.hear(Stage::Denoise, &event)
+    }
+
     fn tell(&self, stage: Stage) -> Result<()> {
         let event = Event::Progress {
             stage,
             done: self.done.get(),
             parts: self.parts.get(),
         };
-        match self.observer.borrow_mut()(&event) {
+        self.hear(stage, &event)
+    }
+
+    fn hear(&self, stage: Stage, event: &Event<'_>) -> Result<()> {
+        match self.observer.borrow_mut()(event) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Stopped {
                 during: stage.during(),

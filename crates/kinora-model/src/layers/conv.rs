@@ -55,7 +55,7 @@ impl Conv2d {
 
     /// Where its parameters are.
     pub(crate) fn device(&self) -> Device {
-        self.weight.get().device()
+        self.weight.device()
     }
 
     /// # Shapes

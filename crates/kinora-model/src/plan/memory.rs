@@ -50,15 +50,7 @@ pub(super) fn denoise_bytes(
     compute: Compute,
 ) -> usize {
     let clips = if together { branches } else { 1 };
-    let sizes = level_sizes(config.levels(), h, w);
-    let pixels = sizes.iter().map(|[h, w]| clips * t * h * w).collect();
-    let mut walk = Walk {
-        config,
-        pixels,
-        skips: Vec::new(),
-        peak: 0,
-    };
-    walk.run();
+    let walk = Walk::through(config, [clips * t, h, w]);
     let latents = t * h * w * config.out_channels;
     // The state, two estimates, the outputs of both branches and what becomes of them.
     let sampler = 10 * latents;
@@ -66,6 +58,19 @@ pub(super) fn denoise_bytes(
     let still = branches * h * w * config.block_out_channels[0];
     let network = compute.value_bytes() * (walk.peak + still);
     compute.held_bytes(network + F32 * sampler)
+}
+
+/// The values of the largest array of encoding the still and of denoising `frames` frames together.
+pub(super) fn largest_values(
+    vae: &VaeConfig,
+    unet: &UNetConfig,
+    [frames, h, w]: [usize; 3],
+) -> usize {
+    let finest = h * w * vae.downscale().pow(2);
+    let widths = vae.block_out_channels.iter().enumerate();
+    let encoded = widths.map(|(level, c)| c * (finest >> (2 * level))).max();
+    let denoised = Walk::through(unet, [frames, h, w]).largest;
+    denoised.max(encoded.unwrap_or(0))
 }
 
 /// A pass through the network that counts values instead of computing them.
@@ -76,9 +81,25 @@ struct Walk<'a> {
     /// The values of each array that waits for the way up.
     skips: Vec<usize>,
     peak: usize,
+    /// The values of the largest single array.
+    largest: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Of `frames` frames of all clips together.
+    fn through(config: &'a UNetConfig, [frames, h, w]: [usize; 3]) -> Self {
+        let sizes = level_sizes(config.levels(), h, w);
+        let mut walk = Walk {
+            config,
+            pixels: sizes.iter().map(|[h, w]| frames * h * w).collect(),
+            skips: Vec::new(),
+            peak: 0,
+            largest: 0,
+        };
+        walk.run();
+        walk
+    }
+
     fn run(&mut self) {
         let widths = &self.config.block_out_channels;
         let (levels, coarsest) = (widths.len(), widths.len() - 1);
@@ -109,6 +130,7 @@ impl Walk<'_> {
                 // Coarse, doubled, cropped, convolved.
                 let alive = (self.pixels[level] + 3 * self.pixels[level - 1]) * x;
                 self.meet(alive);
+                self.largest = self.largest.max(self.pixels[level - 1] * x);
             }
         }
     }
@@ -118,6 +140,7 @@ impl Walk<'_> {
     fn stage(&mut self, level: usize, i: usize, held: usize, kind: LevelKind) {
         let (pixels, o) = (self.pixels[level], self.config.block_out_channels[level]);
         let joined = if held > 0 { i } else { 0 };
+        self.largest = self.largest.max(pixels * i.max(o));
         // Norm and first convolution; or convolution, shortcut and sum; or the three of a blend.
         let residual = joined + (i + o).max(3 * o);
         let mut widest = pixels * residual;
@@ -150,6 +173,17 @@ mod tests {
         assert!(bytes([14, 72, 128], false) < one);
         assert!(bytes([25, 40, 72], false) < one);
         assert!(bytes([25, 72, 128], true) > one);
+    }
+
+    #[test]
+    fn the_largest_array_is_the_widest_at_the_finest_level() {
+        let (vae, unet) = (VaeConfig::svd(), UNetConfig::image_to_video(25));
+        // On the way up 640 channels and a skip of 320 are joined at every pixel.
+        let found = largest_values(&vae, &unet, [25, 72, 128]);
+        assert_eq!(found, 25 * 72 * 128 * 960);
+        // One frame's pixels, each of 128 channels, are more than the latents of one frame.
+        let found = largest_values(&vae, &unet, [1, 72, 128]);
+        assert_eq!(found, 576 * 1024 * 128);
     }
 
     #[test]

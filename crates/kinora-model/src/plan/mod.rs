@@ -1,11 +1,14 @@
 //! What a clip will cost, told before work begins: bytes and arithmetic of every stage.
 
+mod load;
 mod memory;
+
+pub use load::{Load, Streaming};
 
 use crate::compute::Compute;
 use crate::flops;
 use crate::generate::{Configs, Settings, Stage};
-use crate::vae::{Decoding, VaeConfig, can_decode_whole, decode_peak_bytes};
+use crate::vae::{Decoding, VaeConfig, can_decode, decode_peak_bytes};
 use crate::{Error, Result};
 
 /// What one stage costs.
@@ -22,8 +25,11 @@ pub struct StageCost {
 /// What a clip costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// All networks together; they stay in memory throughout.
+    /// What is held of all networks together throughout: all weights, or those that stay and the window
+    /// that the others pass through.
     pub weights_bytes: usize,
+    /// How weights pass through a card's memory, where they do not all fit.
+    pub streaming: Option<Streaming>,
     /// Working memory and code of a card's libraries, likewise; nothing on the processor.
     pub reserve_bytes: usize,
     /// In the order of the work.
@@ -57,6 +63,7 @@ impl Plan {
         };
         Ok(Plan {
             weights_bytes,
+            streaming: None,
             reserve_bytes: compute.reserve_bytes(),
             stages: [
                 cost(
@@ -90,73 +97,36 @@ impl Plan {
         })
     }
 
-    /// The plan that fits into so many bytes: a whole decode that does not fit is bounded, which
-    /// gives the same frames a little later.
+    /// The plan that fits into so many bytes. A whole decode that does not fit is bounded, which gives
+    /// the same frames a little later; weights that do not all fit into a card's memory are brought as
+    /// they are used.
     ///
     /// # Errors
     /// As [`Plan::new`], and when nothing fits, saying what would.
     pub fn fitting(
         configs: Configs<'_>,
-        (weights_bytes, compute): (usize, Compute),
+        load: &Load,
         settings: &Settings,
         available_bytes: usize,
     ) -> Result<Plan> {
-        let held_bytes = weights_bytes + compute.reserve_bytes();
-        let load = (weights_bytes, compute);
-        let attempt = |settings: &Settings| -> Result<Option<Plan>> {
-            let fits = |plan: &Plan| plan.peak_bytes() <= available_bytes;
-            let plan = Plan::new(configs, load, settings)?;
-            let can_be = settings.decoding != Decoding::Whole
-                || can_decode_whole(configs.vae, latents_of(configs.vae, settings), compute);
-            if can_be && (fits(&plan) || settings.decoding != Decoding::Whole) {
-                return Ok(Some(plan).filter(fits));
-            }
-            let budget_bytes = available_bytes.saturating_sub(held_bytes);
-            let bounded = Settings {
-                decoding: Decoding::Bounded { budget_bytes },
-                ..settings.clone()
-            };
-            // What is wrong with the settings was said above; what is left is too little room.
-            Ok(Plan::new(configs, load, &bounded).ok().filter(fits))
-        };
-        if let Some(plan) = attempt(settings)? {
-            return Ok(plan);
+        let fit = Fit { configs, load };
+        // What is wrong with the settings is said here.
+        let needed = Plan::new(configs, (load.bytes(), load.compute()), settings)?.peak_bytes();
+        match fit.attempt(settings, available_bytes) {
+            Some(plan) => Ok(plan),
+            None => Err(fit.refusal(settings, available_bytes, needed)),
         }
-        let needed = Plan::new(configs, load, settings)?.peak_bytes();
-        let fits = |settings: &Settings| matches!(attempt(settings), Ok(Some(_)));
-        let remedy = smaller(settings, configs.vae.downscale(), fits).map_or_else(
-            || {
-                format!(
-                    "the weights{} alone take {}; free some memory, or take weights in 16 bits",
-                    if compute.is_on_card() {
-                        " and the libraries"
-                    } else {
-                        ""
-                    },
-                    in_words(held_bytes)
-                )
-            },
-            |change| format!("{change} would fit"),
-        );
-        Err(Error::argument(
-            "memory",
-            format!(
-                "this clip needs {}{}, {} are free; {remedy}",
-                in_words(needed),
-                if compute.is_on_card() {
-                    format!(" on {compute}")
-                } else {
-                    String::new()
-                },
-                in_words(available_bytes)
-            ),
-        ))
     }
 
     /// The most bytes held at any time.
     pub fn peak_bytes(&self) -> usize {
+        self.weights_bytes + self.reserve_bytes + self.activation_bytes()
+    }
+
+    /// The most bytes activations take in any stage.
+    pub fn activation_bytes(&self) -> usize {
         let activations = self.stages.iter().map(|cost| cost.activation_bytes).max();
-        self.weights_bytes + self.reserve_bytes + activations.unwrap_or(0)
+        activations.unwrap_or(0)
     }
 
     /// All multiplications and additions.
@@ -167,6 +137,149 @@ impl Plan {
     /// How long the work takes at so many multiplications and additions a second.
     pub fn seconds_at(&self, flop_per_second: f64) -> f64 {
         self.flop() / flop_per_second
+    }
+}
+
+/// The search for a plan that fits.
+struct Fit<'a> {
+    configs: Configs<'a>,
+    load: &'a Load,
+}
+
+impl Fit<'_> {
+    fn attempt(&self, settings: &Settings, available_bytes: usize) -> Option<Plan> {
+        let all = self.whole_weights(settings, available_bytes);
+        all.or_else(|| self.streamed(settings, available_bytes))
+    }
+
+    /// A plan whose weights take so many bytes; nothing where the settings cannot be, or a bounded
+    /// decode has too little room.
+    fn plan(&self, weights_bytes: usize, settings: &Settings) -> Option<Plan> {
+        Plan::new(self.configs, (weights_bytes, self.load.compute()), settings).ok()
+    }
+
+    fn bounded(&self, settings: &Settings, budget_bytes: usize) -> Settings {
+        Settings {
+            decoding: match settings.decoding {
+                Decoding::Whole => Decoding::Bounded { budget_bytes },
+                other => other,
+            },
+            ..settings.clone()
+        }
+    }
+
+    /// Whether no array is larger than the device takes.
+    fn can_count(&self, settings: &Settings) -> bool {
+        let (vae, compute) = (self.configs.vae, self.load.compute());
+        let [t, h, w] = latents_of(vae, settings);
+        let clips = match settings.guider.is_active() && settings.branches_together {
+            true => 2,
+            false => 1,
+        };
+        let largest = memory::largest_values(vae, self.configs.unet, [clips * t, h, w]);
+        largest <= compute.most_values() && can_decode(vae, [t, h, w], settings.decoding, compute)
+    }
+
+    /// With all weights in memory.
+    fn whole_weights(&self, settings: &Settings, available_bytes: usize) -> Option<Plan> {
+        let weights_bytes = self.load.bytes();
+        let held_bytes = weights_bytes + self.load.compute().reserve_bytes();
+        let budget_bytes = available_bytes.saturating_sub(held_bytes);
+        let ways = [settings.clone(), self.bounded(settings, budget_bytes)].into_iter();
+        let can_be = ways.filter(|settings| self.can_count(settings));
+        let mut plans = can_be.filter_map(|settings| self.plan(weights_bytes, &settings));
+        plans.find(|plan| plan.peak_bytes() <= available_bytes)
+    }
+
+    /// On a card, with weights that are brought as they are used.
+    fn streamed(&self, settings: &Settings, available_bytes: usize) -> Option<Plan> {
+        if !self.load.compute().is_on_card() {
+            return None;
+        }
+        let room = available_bytes.checked_sub(self.load.beside_bytes())?;
+        // The other stages first: a decode that takes no more leaves the weights the most.
+        let outline = self.plan(0, &self.bounded(settings, usize::MAX))?;
+        let stages = outline.stages.iter();
+        let denoised = stages.filter(|cost| cost.stage != Stage::Decode);
+        let denoised = denoised
+            .map(|cost| cost.activation_bytes)
+            .max()
+            .unwrap_or(0);
+        let most = room.checked_sub(self.load.least_bytes())?;
+        let ways = [
+            settings.clone(),
+            self.bounded(settings, denoised.min(most)),
+            self.bounded(settings, most),
+        ];
+        let can_be = ways.into_iter().filter(|settings| self.can_count(settings));
+        let plans = can_be.filter_map(|settings| {
+            let plan = self.plan(0, &settings)?;
+            let streaming = self
+                .load
+                .streaming(room.checked_sub(plan.activation_bytes())?)?;
+            Some(Plan {
+                weights_bytes: streaming.resident_bytes + streaming.window_bytes,
+                streaming: Some(streaming),
+                ..plan
+            })
+        });
+        // What is decoded at once may take the weights' room.
+        plans.min_by_key(|plan| plan.streaming.map_or(0, |s| s.run_bytes))
+    }
+
+    fn refusal(&self, settings: &Settings, available_bytes: usize, needed: usize) -> Error {
+        let compute = self.load.compute();
+        let fits = |settings: &Settings| self.attempt(settings, available_bytes).is_some();
+        let remedy = smaller(settings, self.configs.vae.downscale(), fits);
+        let remedy = match (remedy, compute.is_on_card()) {
+            (Some(change), _) => format!("{change} would fit"),
+            (None, false) => format!(
+                "the weights alone take {}; free some memory, or take weights in 16 bits",
+                in_words(self.load.bytes())
+            ),
+            (None, true) => format!(
+                "the libraries, the autoencoder and room for two weights at a time take {}; free \
+                 some of the card's memory, or allow more",
+                in_words(self.load.beside_bytes() + self.load.least_bytes())
+            ),
+        };
+        let (where_to, streamed) = match compute.is_on_card() {
+            false => (String::new(), String::new()),
+            true => (format!(" on {compute}"), self.least_in_words(settings)),
+        };
+        let message = match needed <= available_bytes {
+            // It is not the sum that is too large: cuDNN counts an array's values in 31 bits.
+            true => format!(
+                "this clip has an array of more than {} values{where_to}{streamed}; {remedy}",
+                compute.most_values()
+            ),
+            false => format!(
+                "this clip needs {}{where_to}{streamed}, {} are free; {remedy}",
+                in_words(needed),
+                in_words(available_bytes)
+            ),
+        };
+        Error::argument("memory", message)
+    }
+
+    /// The least memory with which these settings could be, weights being brought as they are used.
+    fn least_in_words(&self, settings: &Settings) -> String {
+        const RESOLUTION: usize = 1 << 20;
+        let (mut over, mut fit) = (0, self.load.beside_bytes() + (1 << 44));
+        if self.streamed(settings, fit).is_none() {
+            return String::new();
+        }
+        while fit - over > RESOLUTION {
+            let middle = over + (fit - over) / 2;
+            match self.streamed(settings, middle) {
+                Some(_) => fit = middle,
+                None => over = middle,
+            }
+        }
+        format!(
+            ", or {} with weights brought as they are used",
+            in_words(fit)
+        )
     }
 }
 
@@ -189,6 +302,17 @@ fn smaller(settings: &Settings, side: usize, fits: impl Fn(&Settings) -> bool) -
     };
     if settings.branches_together && fits(&base) {
         return Some("one branch of guidance after the other".to_owned());
+    }
+    if let Decoding::Chunked { frames } = settings.decoding {
+        let chunked = |frames| Settings {
+            decoding: Decoding::Chunked { frames },
+            ..base.clone()
+        };
+        // Of chunks the largest that fits; a decode in bounds is exact, and cuts arrays by itself.
+        let smaller = (1..frames.min(base.frames)).rev();
+        if let Some(chunk) = smaller.into_iter().find(|frames| fits(&chunked(*frames))) {
+            return Some(format!("a decode chunk of {chunk} frames, or none,"));
+        }
     }
     let with_frames = |frames| Settings {
         frames,
@@ -229,3 +353,6 @@ fn in_words(bytes: usize) -> String {
         mib => format!("{:.1} GiB", mib / 1024.0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,9 @@
 //! a real one.
 
 mod blocks;
+mod pipeline;
+
+pub use pipeline::{PipelineOutcome, pipeline, psnr_db};
 
 use crate::Result;
 use crate::params::{Params, Source};
@@ -60,19 +63,9 @@ impl Block {
         run: impl Fn(&[Tensor]) -> Result<Tensor> + 'static,
     ) -> Result<Self> {
         let params = source.params();
-        // What begins as zero would hide what is before it, and what begins as one whether it is used.
-        let moved = (1..).zip(&params).map(|(seed, entry)| {
-            let value = entry.param.get();
-            let stored = value.to_vec();
-            if stored.iter().any(|v| *v != stored[0]) {
-                return Ok(value);
-            }
-            let small = ops::scale(&numbers(value.shape(), seed), 0.1)?;
-            Ok(ops::add(&value, &small)?)
-        });
         Ok(Block {
             name: name.to_owned(),
-            values: moved.collect::<Result<_>>()?,
+            values: moved_off_constants(&params)?,
             params,
             inputs,
             run: Box::new(run),
@@ -128,6 +121,21 @@ impl Block {
                 .collect::<Result<_>>()?,
         })
     }
+}
+
+/// The values of parameters that were drawn; those that begin as constants are moved off them.
+fn moved_off_constants(params: &Params) -> Result<Vec<Tensor>> {
+    // What begins as zero would hide what is before it, and what begins as one whether it is used.
+    let moved = (1..).zip(params).map(|(seed, entry)| {
+        let value = entry.param.get();
+        let stored = value.to_vec();
+        if stored.iter().any(|v| *v != stored[0]) {
+            return Ok(value);
+        }
+        let small = ops::scale(&numbers(value.shape(), seed), 0.1)?;
+        Ok(ops::add(&value, &small)?)
+    });
+    moved.collect()
 }
 
 /// The values rounded to `stored`, from which both sides start; the processor computes with them in f32.

@@ -20,4 +20,4 @@ mod parity;
 
 pub use config::{LevelKind, NormEps, UNetConfig};
 pub use network::{Pass, Prepared, UNet};
-pub(crate) use selfcheck::blocks as selfcheck_blocks;
+pub(crate) use selfcheck::{blocks as selfcheck_blocks, config as selfcheck_config};

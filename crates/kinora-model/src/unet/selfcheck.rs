@@ -27,7 +27,7 @@ fn context(config: &UNetConfig, tokens: usize) -> Input {
 }
 
 /// Two levels, one of which attends with heads of 64 channels.
-fn config() -> UNetConfig {
+pub(crate) fn config() -> UNetConfig {
     use LevelKind::{Attends, Plain};
     UNetConfig {
         down_block_types: vec![Attends, Plain],

@@ -15,7 +15,7 @@ mod temporal_decoder;
 mod bounded;
 mod selfcheck;
 
-pub use bounded::{Decoding, can_decode_whole, decode_peak_bytes};
+pub use bounded::{Decoding, can_decode, decode_peak_bytes};
 pub use config::{VaeConfig, VaeKind};
 pub(crate) use selfcheck::blocks as selfcheck_blocks;
 

@@ -4,7 +4,6 @@ use super::original::open_single_file;
 use super::part::{self, Folder, Opening, Part};
 use super::stranger;
 use crate::clip::ClipVisionConfig;
-use crate::compute::Compute;
 use crate::params::Source;
 use crate::unet::UNetConfig;
 use crate::vae::VaeConfig;
@@ -48,17 +47,6 @@ impl Weights {
     /// the file, the array and the remedy.
     pub fn open(path: impl AsRef<Path>) -> Result<Weights> {
         Self::open_with(path, &Opening::default())
-    }
-
-    /// How many bytes the weights of all networks take where they compute so.
-    pub fn bytes_on(&self, compute: Compute) -> usize {
-        let Weights {
-            unet,
-            vae,
-            image_encoder,
-            ..
-        } = self;
-        unet.bytes_on(compute) + vae.bytes_on(compute) + image_encoder.bytes_on(compute)
     }
 
     /// Opens as `opening` says.

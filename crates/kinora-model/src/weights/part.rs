@@ -7,6 +7,7 @@ use super::stranger::{PICKLE, has_pickle_name};
 use crate::compute::Compute;
 use crate::params::Source;
 use crate::{Error, Result};
+use kinora_tensor::WeightBytes;
 use memmap2::Mmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -115,13 +116,12 @@ impl<C> Part<C> {
         self.archive.arrays.values().map(Stored::elements).sum()
     }
 
-    /// How many bytes they take where a network computes so: on the processor as many as in the
-    /// file.
-    pub fn bytes_on(&self, compute: Compute) -> usize {
+    /// What each array takes where a network computes so: on the processor as much as in the file.
+    pub(crate) fn arrays_on(&self, compute: Compute) -> Vec<WeightBytes> {
         let arrays = self.archive.arrays.values();
         arrays
             .map(|stored| compute.weight_bytes(stored.elements(), stored.dtype))
-            .sum()
+            .collect()
     }
 
     /// How many bytes they take in the file.

@@ -38,6 +38,10 @@ struct Memory {
     bytes: usize,
     peak_bytes: usize,
     limit_bytes: usize,
+    /// What a limit can be at most: a test machine has no more.
+    capacity_bytes: usize,
+    /// Of all arrays ever made.
+    made_bytes: u64,
 }
 
 /// The boards in use, by number. A card stays open for the life of the program.
@@ -94,6 +98,8 @@ impl Board {
             bytes: 0,
             peak_bytes: 0,
             limit_bytes,
+            capacity_bytes: limit_bytes,
+            made_bytes: 0,
         };
         Board {
             ordinal,
@@ -123,6 +129,7 @@ impl Board {
     pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
         let size = self.engine.rounded(bytes);
         let mut memory = lock(&self.memory);
+        memory.made_bytes += bytes as u64;
         let address = match memory.pool.take(size) {
             Some(address) => address,
             None => self.ask_driver(&mut memory, size, bytes)?,
@@ -180,9 +187,15 @@ impl Board {
         lock(&self.memory).peak_bytes
     }
 
+    /// Bytes of all arrays that were ever made here.
+    pub(crate) fn made_bytes(&self) -> u64 {
+        lock(&self.memory).made_bytes
+    }
+
     /// Takes no more than so many bytes from the driver from now on.
     pub(crate) fn set_limit_bytes(&self, limit_bytes: usize) {
-        lock(&self.memory).limit_bytes = limit_bytes;
+        let mut memory = lock(&self.memory);
+        memory.limit_bytes = limit_bytes.min(memory.capacity_bytes);
     }
 
     /// Copies values there, in the order of work. They may change when this returns.

@@ -5,7 +5,7 @@ use super::Array;
 use super::layout::Frame;
 use super::product::add_bias;
 use crate::ops::{Conv2d, Geometry, Pad};
-use crate::{DType, Result, Tensor};
+use crate::{DType, Device, Error, Result, Tensor};
 
 /// Which of the three products a board is to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,26 @@ pub(crate) enum Pass {
 struct Even {
     geometry: Geometry,
     frame: Option<Frame>,
+}
+
+/// Refuses arrays whose values cuDNN cannot count: its descriptors are of 32 bits. All kernels of our own
+/// count in 64.
+fn check_countable(device: Device, g: &Geometry) -> Result<()> {
+    let Geometry { n, h, w, i, o, .. } = *g;
+    let arrays = [[n, h, w, i], [n, g.oh, g.ow, o], [o, g.kh, g.kw, i]];
+    let values = arrays.map(|extents| extents.into_iter().product::<usize>());
+    let largest = values.into_iter().max().unwrap_or(0);
+    if largest <= i32::MAX as usize {
+        return Ok(());
+    }
+    Err(Error::Device {
+        device,
+        message: format!(
+            "conv2d: an array of {largest} values is more than cuDNN counts, {}; convolve fewer or \
+             smaller pictures at a time (an exact decode in bounds does)",
+            i32::MAX
+        ),
+    })
 }
 
 impl Even {
@@ -66,6 +86,7 @@ impl Even {
 
 pub(crate) fn forward(x: &Array, w: &Tensor, b: Option<&Tensor>, g: Geometry) -> Result<Array> {
     let even = Even::of(g);
+    check_countable(x.board().device(), &even.geometry)?;
     let padded = even.padded(x)?;
     let w = w.to_dtype(x.dtype())?;
     let y = x.like(g.n * g.oh * g.ow * g.o)?;
@@ -80,6 +101,7 @@ pub(crate) fn forward(x: &Array, w: &Tensor, b: Option<&Tensor>, g: Geometry) ->
 
 pub(crate) fn input_gradient(dy: &Array, w: &Tensor, g: Geometry) -> Result<Array> {
     let even = Even::of(g);
+    check_countable(dy.board().device(), &even.geometry)?;
     let w = w.to_dtype(dy.dtype())?;
     let wide = &even.geometry;
     let dx = dy.like(wide.n * wide.h * wide.w * wide.i)?;
@@ -94,6 +116,7 @@ pub(crate) fn input_gradient(dy: &Array, w: &Tensor, g: Geometry) -> Result<Arra
 /// In the type `dtype`.
 pub(crate) fn weight_gradient(x: &Array, dy: &Array, g: Geometry, dtype: DType) -> Result<Array> {
     let even = Even::of(g);
+    check_countable(x.board().device(), &even.geometry)?;
     let padded = even.padded(x)?;
     let dw = x.like(g.o * g.kh * g.kw * g.i)?;
     let x = padded.as_ref().unwrap_or(x);
@@ -103,4 +126,33 @@ pub(crate) fn weight_gradient(x: &Array, dy: &Array, g: Geometry, dtype: DType) 
         return Ok(dw);
     }
     super::cast(&dw, dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cudnn_cannot_count_is_refused() {
+        let pictures = |n| Geometry {
+            n,
+            h: 576,
+            w: 1024,
+            i: 128,
+            o: 256,
+            kh: 3,
+            kw: 3,
+            oh: 576,
+            ow: 1024,
+            conv: Conv2d::same(),
+        };
+        // 576 · 1024 · 256 · 14 are 2.11e9.
+        check_countable(Device::Cuda(0), &pictures(14)).unwrap();
+        let error = check_countable(Device::Cuda(0), &pictures(15)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("2264924160 values is more than cuDNN counts, 2147483647"),
+            "{text}"
+        );
+    }
 }

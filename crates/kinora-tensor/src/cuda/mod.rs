@@ -55,7 +55,8 @@ pub(crate) use pool::rounded;
 pub(crate) use reduce::repeated_sum;
 pub use report::{
     CardMemory, CardReport, card_array_bytes, card_memory, card_working_bytes, cards,
-    limit_device_bytes, missing_libraries, peak_device_bytes, ready_card, synchronize,
+    limit_device_bytes, made_device_bytes, missing_libraries, peak_device_bytes, ready_card,
+    synchronize,
 };
 pub(crate) use streams::Event;
 

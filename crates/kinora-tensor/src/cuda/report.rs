@@ -107,6 +107,16 @@ pub fn peak_device_bytes(device: Device) -> Result<usize> {
     Ok(of_device("peak_device_bytes", device)?.peak_bytes())
 }
 
+/// Bytes of all arrays that were ever made on a card. Each is written once at least and read once at
+/// least, so twice the difference is what work between two calls moved, about and at least; work that is
+/// replayed makes none.
+///
+/// # Errors
+/// When the device is the processor, or cannot be used.
+pub fn made_device_bytes(device: Device) -> Result<u64> {
+    Ok(of_device("made_device_bytes", device)?.made_bytes())
+}
+
 /// Lets this program take no more than so many bytes of a card's memory from now on: what asks for more
 /// is told that there is none. NVIDIA's libraries keep some hundred megabytes beside that.
 ///

@@ -1,27 +1,21 @@
 //! The work of each stage, ready to be timed.
 
+use super::train_step::TrainStep;
 use crate::args::{BenchArgs, BenchStage};
 use crate::defaults::Defaults;
 use anyhow::{Context as _, bail};
-use kinora_diffusion::denoising_loss;
 use kinora_model::clip::{ClipVision, ClipVisionConfig};
 use kinora_model::compute::Compute;
 use kinora_model::flops;
 use kinora_model::params::Source;
 use kinora_model::presets::Preset;
-use kinora_model::unet::{Pass, UNet, UNetConfig};
+use kinora_model::unet::{UNet, UNetConfig};
 use kinora_model::vae::{Vae, VaeConfig};
 use kinora_model::weights::Weights;
+use kinora_tensor::Tensor;
 use kinora_tensor::random::Philox;
-use kinora_tensor::{Param, Tensor, on_the_cores};
-use kinora_train::optim::{AdamW, Moments, clip_scale, global_norm};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Clips in a training step.
-const TRAIN_BATCH: usize = 4;
-/// Rows and columns of the latents of a training step.
-const TRAIN_LATENT_SIDE: usize = 16;
 
 /// Work to be timed, and how many TFLOP one run of it is.
 pub type Work<'a> = (Box<dyn FnMut() -> anyhow::Result<()> + 'a>, f64);
@@ -111,12 +105,7 @@ impl Subject {
             BenchStage::VaeEncode => self.vae_encode(),
             BenchStage::UnetStep => self.unet_step(),
             BenchStage::VaeDecode => self.vae_decode(),
-            BenchStage::TrainStep if self.compute.is_on_card() => {
-                bail!(
-                    "--stage train-step: measured on the processor only so far; leave out --device"
-                )
-            }
-            BenchStage::TrainStep => train_step(),
+            BenchStage::TrainStep => Ok(TrainStep::standard().prepared(self.compute)?.work()),
         }
     }
 
@@ -190,81 +179,8 @@ impl Subject {
     }
 }
 
-/// The network and the batch of the training step, so that others can do the same work.
-pub fn train_step_setup() -> Value {
-    let preset = small();
-    let unet = preset
-        .unet()
-        .to_json()
-        .ok()
-        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    json!({
-        "unet": unet, "batch": TRAIN_BATCH, "frames": preset.frames,
-        "latent_height": TRAIN_LATENT_SIDE, "latent_width": TRAIN_LATENT_SIDE,
-        "context": preset.clip.projection,
-    })
-}
-
-/// One training step of the small preset's denoiser: forward, backward, clipping, AdamW.
-fn train_step() -> anyhow::Result<Work<'static>> {
-    let preset = small();
-    let config = preset.unet();
-    let source = Source::fresh(0);
-    let unet = UNet::new(&source, &config)?;
-    let params: Vec<Param> = source
-        .params()
-        .iter()
-        .map(|named| named.param.clone())
-        .collect();
-    params.iter().for_each(|param| param.set_trainable(true));
-    let mut moments: Vec<Moments> = params
-        .iter()
-        .map(|param| Moments::zeros(param.get().elements()))
-        .collect();
-    let (t, side) = (preset.frames, TRAIN_LATENT_SIDE);
-    let latents = |channels: usize| numbers([TRAIN_BATCH, t, side, side, channels]);
-    let (clean, noise) = (latents(config.out_channels), latents(config.out_channels));
-    let condition = latents(config.condition_channels());
-    let context = numbers([TRAIN_BATCH, 1, preset.clip.projection]);
-    let adamw = AdamW {
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: 0.01,
-    };
-    let added = vec![[6.0, 127.0, 0.02]; TRAIN_BATCH];
-    let sigmas: Vec<f32> = (0..TRAIN_BATCH).map(|clip| 0.5 + clip as f32).collect();
-    // Backwards each multiplication is done twice more: for its input and for its weights.
-    let tflop = 3.0 * TRAIN_BATCH as f64 * flops::unet(&config, t, side, side) / 1e12;
-    let mut step = 0;
-    let mut one_step = move || -> anyhow::Result<()> {
-        let network = |input: &Tensor, labels: &[f32]| -> kinora_model::Result<Tensor> {
-            let x = kinora_tensor::ops::concat(&[input, &condition], 4)?;
-            unet.forward(&x, labels, &context, &added, Pass::default())
-        };
-        let mut gradients = denoising_loss(network, &clean, &noise, &sigmas)?.backward()?;
-        let found: Vec<Option<Tensor>> = params
-            .iter()
-            .map(|param| gradients.take(&param.get()))
-            .collect();
-        let scale = clip_scale(global_norm(found.iter().flatten())?, 1.0);
-        step += 1;
-        for ((param, moments), gradient) in params.iter().zip(&mut moments).zip(&found) {
-            if let Some(gradient) = gradient {
-                adamw.step(param, moments, gradient, scale, 1e-4, step)?;
-            }
-        }
-        Ok(())
-    };
-    Ok((Box::new(move || on_the_cores(&mut one_step)), tflop))
-}
-
-fn small() -> &'static Preset {
-    Preset::named("small").expect("the table of presets has a small one")
-}
-
 /// Repeatable normal draws.
-fn numbers<const N: usize>(dims: [usize; N]) -> Tensor {
+pub(super) fn numbers<const N: usize>(dims: [usize; N]) -> Tensor {
     Philox::new(0, 0)
         .normal(dims)
         .expect("a few values always have a shape")
@@ -301,6 +217,5 @@ mod tests {
         let settings = subject.settings();
         assert_eq!(settings["device"], card.to_string());
         assert_eq!(settings["dtype"], "bf16");
-        assert!(subject.stage(BenchStage::TrainStep).is_err());
     }
 }

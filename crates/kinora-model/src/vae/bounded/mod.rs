@@ -12,7 +12,7 @@ mod park;
 mod plan;
 mod steps;
 
-pub use plan::{Decoding, can_decode_whole, decode_peak_bytes};
+pub use plan::{Decoding, can_decode, decode_peak_bytes};
 pub(in crate::vae) use steps::Steps;
 
 use super::VaeConfig;

@@ -63,14 +63,25 @@ pub fn decode_peak_bytes(
     })
 }
 
-/// Whether no array of [`Decoding::Whole`] has more values than the device takes in one: on a card, 25
-/// frames of 1024×576 pixels do.
+/// Whether no array of the decode has more values than the device takes in one: on a card, those of 25
+/// frames of 1024×576 pixels at once do. A bounded decode cuts its arrays small enough.
 ///
 /// # Shapes
 /// `t` frames of latents of `h` × `w`.
-pub fn can_decode_whole(config: &VaeConfig, [t, h, w]: [usize; 3], compute: Compute) -> bool {
+pub fn can_decode(
+    config: &VaeConfig,
+    [t, h, w]: [usize; 3],
+    decoding: Decoding,
+    compute: Compute,
+) -> bool {
+    let together = match decoding {
+        Decoding::Whole => t,
+        Decoding::Chunked { frames } => frames.min(t),
+        // Its plan counts them.
+        Decoding::Bounded { .. } => return true,
+    };
     let steps = extents(config, h, w);
-    let mut largest = steps.iter().map(|step| largest_values(step, t));
+    let mut largest = steps.iter().map(|step| largest_values(step, together));
     largest.all(|values| values <= compute.most_values())
 }
 
@@ -374,8 +385,13 @@ mod tests {
         let (wide, half) = (card(DType::F32), card(DType::BF16));
         // 256 channels of 576×1024 pixels: 14 frames are 2.11e9 values, 15 are over 2³¹.
         for (t, can) in [(14, true), (15, false), (25, false)] {
-            assert_eq!(can_decode_whole(&config, [t, 72, 128], half), can, "{t}");
-            assert!(can_decode_whole(&config, [t, 72, 128], Compute::PROCESSOR));
+            let decodes = |frames, decoding, compute| {
+                can_decode(&config, [frames, 72, 128], decoding, compute)
+            };
+            assert_eq!(decodes(t, Decoding::Whole, half), can, "{t}");
+            assert!(decodes(t, Decoding::Whole, Compute::PROCESSOR));
+            let chunked = Decoding::Chunked { frames: t };
+            assert_eq!(decodes(25, chunked, half), can, "{t}");
         }
         let thw = [14, 72, 128];
         let bytes = |compute| decode_peak_bytes(&config, thw, Decoding::Whole, compute).unwrap();
