@@ -2,8 +2,7 @@
 //!
 //! One operand is the *vector* operand: its panels of neighbouring lines fill vector registers. The
 //! other is read in strips of a few lines, one number at a time. A tile of sums (panel × strip) stays in
-//! registers for a stretch of the inner extent; the panel comes from the second-level cache, the strip
-//! from the first. Panels are packed once and shared; strips are read where they lie, or copied as they are
+//! registers for a stretch of the inner extent; panel and strip come from the second-level cache. Panels are packed once and shared; strips are read where they lie, or copied as they are
 //! met where their values are far apart. Values of 16 bits are widened on either way.
 
 mod block;
