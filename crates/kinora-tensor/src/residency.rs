@@ -5,7 +5,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use crate::cuda::{self, Board, Event, Incoming, Window, rounded};
+use crate::cuda::{self, Board, Event, Incoming, Window};
 use crate::{DType, Device, Error, Param, Result, Tensor};
 pub use plan::{ResidencyPlan, WeightBytes};
 use std::collections::VecDeque;
@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Residency {
     resident_bytes: usize,
-    window_bytes: usize,
     streamed: Option<Arc<Streamed>>,
 }
 
@@ -60,7 +59,6 @@ impl Residency {
         if device == Device::Cpu {
             return Ok(Residency {
                 resident_bytes: all.iter().map(|bytes| bytes.passing).sum(),
-                window_bytes: 0,
                 streamed: None,
             });
         }
@@ -90,14 +88,8 @@ impl Residency {
         }
         Ok(Residency {
             resident_bytes: plan.resident_bytes,
-            window_bytes: plan.window_bytes,
             streamed,
         })
-    }
-
-    /// Bytes of the device's memory that the others pass through.
-    pub fn window_bytes(&self) -> usize {
-        self.window_bytes
     }
 
     /// Bytes of the weights that stay on the device.
@@ -124,14 +116,10 @@ impl Residency {
     }
 }
 
+/// What a weight takes of a device's memory: stored as it is, and in a type, where one is given.
 fn both_bytes(value: &Tensor, dtype: Option<DType>) -> WeightBytes {
     let stored = value.dtype();
     WeightBytes::new(value.elements(), stored, dtype.unwrap_or(stored))
-}
-
-/// What it takes of a device's memory.
-fn bytes_of(value: &Tensor) -> usize {
-    rounded(value.elements() * value.dtype().size_bytes())
 }
 
 /// Weights that pass through a window of a card's memory.
@@ -175,7 +163,7 @@ enum Place {
 impl Entry {
     fn new(value: Tensor) -> Self {
         Entry {
-            bytes: bytes_of(&value),
+            bytes: both_bytes(&value, None).passing,
             value,
             next: None,
             place: Place::Away,
