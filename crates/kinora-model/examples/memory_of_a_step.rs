@@ -7,7 +7,7 @@ use kinora_diffusion::LinearGuider;
 use kinora_model::compute::Compute;
 use kinora_model::generate::{Configs, Settings, Stage};
 use kinora_model::params::Source;
-use kinora_model::plan::Plan;
+use kinora_model::plan::{Load, Plan};
 use kinora_model::presets::Preset;
 use kinora_model::unet::UNet;
 use kinora_tensor::testing::numbers;
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         guider: LinearGuider { min: 1.0, max: 1.0 },
         ..Settings::default_for(configs, height, width)
     };
-    let plan = Plan::new(configs, (0, Compute::PROCESSOR), &settings)?;
+    let plan = Plan::new(configs, &Load::nothing(Compute::PROCESSOR), &settings)?;
     let planned = plan.stages.iter().find(|cost| cost.stage == Stage::Denoise);
     let planned_mib = planned.map_or(0, |cost| cost.activation_bytes) >> 20;
 

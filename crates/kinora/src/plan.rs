@@ -77,16 +77,16 @@ pub fn make(
         "plan: {} of {memory} at most, {} of it weights{reserve}, {} free{passing}; {decoding}; {:.1} \
          TFLOP, about {}",
         gib(plan.peak_bytes()),
-        gib(plan.weights_bytes),
+        gib(plan.fullest().weights_bytes),
         gib(available_bytes),
         plan.flop() / 1e12,
         duration(seconds),
     );
     let fields = json!({
         "device": compute.device().to_string(), "dtype": compute.dtype().to_string(),
-        "peak_bytes": plan.peak_bytes(), "weights_bytes": plan.weights_bytes,
+        "peak_bytes": plan.peak_bytes(), "weights_bytes": plan.fullest().weights_bytes,
         "reserve_bytes": plan.reserve_bytes,
-        "resident_bytes": plan.streaming.map_or(plan.weights_bytes, |s| s.resident_bytes),
+        "resident_bytes": plan.streaming.map_or(plan.fullest().weights_bytes, |s| s.resident_bytes),
         "streamed_bytes_a_step": plan.streaming.map_or(0, |s| runs_a_step * s.run_bytes),
         "streamed_bytes_once": plan.streaming.map_or(0, |s| s.once_bytes),
         "available_bytes": available_bytes, "decoding": decoding,

@@ -51,7 +51,13 @@ pub fn generate(
 
         let progress = Progress::new(observer);
         let conditioning = condition(networks, picture, settings, &still_noise, &progress)?;
+        if let Some(files) = networks.weights {
+            files.image_encoder.let_go();
+        }
         let latents = denoise(networks, &conditioning, noise, settings, &progress)?;
+        if let Some(files) = networks.weights {
+            files.unet.let_go();
+        }
         decode(networks, &latents, settings.decoding, &progress)
     })
 }

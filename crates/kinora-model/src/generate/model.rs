@@ -22,6 +22,8 @@ pub struct Model {
     pub compute: Compute,
     /// Where the weights of the denoiser and of the tower are, if they were placed within a budget.
     pub residency: Option<Residency>,
+    /// The files that their weights are read from where they lie, if they came from files.
+    pub weights: Option<Weights>,
 }
 
 /// The networks of a model, borrowed: those of a [`Model`], or those a trainer holds.
@@ -35,6 +37,9 @@ pub struct Networks<'a> {
     pub unet: &'a UNet,
     /// Where their weights are and they compute.
     pub compute: Compute,
+    /// The files that weights are read from where they lie, if they are: pages of a network that has done
+    /// its work are given back.
+    pub weights: Option<&'a Weights>,
 }
 
 /// The settings of a model's networks: enough to plan a clip before gigabytes are read.
@@ -70,6 +75,7 @@ impl Model {
             unet: build(&weights.unet, compute, UNet::new)?,
             compute,
             residency: None,
+            weights: Some(weights.clone()),
         })
     }
 
@@ -88,12 +94,15 @@ impl Model {
         params.extend(of_clip);
         let there = (compute.device(), Some(compute.dtype()));
         let residency = Residency::place_as(&params, once, there, budget_bytes)?;
+        weights.image_encoder.let_go();
+        weights.unet.let_go();
         Ok(Model {
             clip,
             vae,
             unet,
             compute,
             residency: Some(residency),
+            weights: Some(weights.clone()),
         })
     }
 
@@ -104,6 +113,7 @@ impl Model {
             vae: &self.vae,
             unet: &self.unet,
             compute: self.compute,
+            weights: self.weights.as_ref(),
         }
     }
 }
@@ -112,6 +122,8 @@ fn build<C, N>(part: &Part<C>, compute: Compute, new: fn(&Source, &C) -> Result<
     let source = part.source().on(compute);
     let network = new(&source, &part.config)?;
     source.check_unused()?;
+    // What was copied is not read again, and the rest not before the network's turn.
+    part.let_go();
     Ok(network)
 }
 

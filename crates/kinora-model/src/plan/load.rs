@@ -1,6 +1,7 @@
 //! What the weights of a model take of a device's memory, whole or with some brought as they are used.
 
 use crate::compute::Compute;
+use crate::generate::Stage;
 use crate::weights::Weights;
 use kinora_tensor::{ResidencyPlan, WeightBytes};
 
@@ -13,6 +14,11 @@ pub struct Load {
     others: Vec<WeightBytes>,
     /// How many of the others are the tower's.
     once: usize,
+    /// On the processor, what loading copies of all networks' weights.
+    copied_bytes: usize,
+    /// On the processor, what is read where it lies: of the tower, the autoencoder and the denoiser. Pages
+    /// of it are in memory while the network works.
+    mapped_bytes: [usize; 3],
 }
 
 /// How weights that do not all fit pass through a card's memory.
@@ -37,11 +43,30 @@ impl Load {
         let tower = weights.image_encoder.arrays_on(compute);
         let once = tower.len();
         others.extend(tower);
+        let parts = [
+            weights.image_encoder.copied_and_mapped_bytes(),
+            weights.vae.copied_and_mapped_bytes(),
+            weights.unet.copied_and_mapped_bytes(),
+        ];
         Load {
             compute,
             vae: weights.vae.arrays_on(compute),
             others,
             once,
+            copied_bytes: parts.iter().map(|[copied, _]| copied).sum(),
+            mapped_bytes: parts.map(|[_, mapped]| mapped),
+        }
+    }
+
+    /// Of no weights: for plans of activations alone.
+    pub fn nothing(compute: Compute) -> Load {
+        Load {
+            compute,
+            vae: Vec::new(),
+            others: Vec::new(),
+            once: 0,
+            copied_bytes: 0,
+            mapped_bytes: [0; 3],
         }
     }
 
@@ -69,10 +94,10 @@ impl Load {
         let count = once.len();
         others.extend(once);
         Load {
-            compute,
             vae: arrays(vae),
             others,
             once: count,
+            ..Load::nothing(compute)
         }
     }
 
@@ -84,6 +109,18 @@ impl Load {
     /// All of them.
     pub fn bytes(&self) -> usize {
         staying(&self.vae) + staying(&self.others)
+    }
+
+    /// What is in memory of them during a stage: all that a card takes; on the processor what was
+    /// copied, and what is read where it lies of the network that works.
+    pub fn bytes_during(&self, stage: Stage) -> usize {
+        let [tower, autoencoder, denoiser] = self.mapped_bytes;
+        match (self.compute.is_on_card(), stage) {
+            (true, _) => self.bytes(),
+            (false, Stage::Look) => self.copied_bytes + tower,
+            (false, Stage::Denoise) => self.copied_bytes + denoiser,
+            (false, Stage::Encode | Stage::Decode) => self.copied_bytes + autoencoder,
+        }
     }
 
     /// What is on the device beside activations however little memory weights are given: libraries, the

@@ -18,19 +18,25 @@ pub struct StageCost {
     pub stage: Stage,
     /// Multiplications and additions.
     pub flop: f64,
+    /// What is in memory of all networks' weights meanwhile.
+    pub weights_bytes: usize,
     /// The most bytes its activations take, on top of the weights.
     pub activation_bytes: usize,
+}
+
+impl StageCost {
+    /// What is in memory at the most.
+    pub fn bytes(&self) -> usize {
+        self.weights_bytes + self.activation_bytes
+    }
 }
 
 /// What a clip costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What is held of all networks together throughout: all weights, or those that stay and the window
-    /// that the others pass through.
-    pub weights_bytes: usize,
     /// How weights pass through a card's memory, where they do not all fit.
     pub streaming: Option<Streaming>,
-    /// Working memory and code of a card's libraries, likewise; nothing on the processor.
+    /// Working memory and code of a card's libraries, throughout; nothing on the processor.
     pub reserve_bytes: usize,
     /// In the order of the work.
     pub stages: [StageCost; 4],
@@ -39,19 +45,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The cost of a clip by networks whose weights take so many bytes where they compute so.
+    /// The cost of a clip by networks of these weights, all of them in memory.
     ///
     /// # Errors
     /// When the networks do not fit one another, the settings cannot be, or a bounded decode has
     /// too little room.
-    pub fn new(
-        configs: Configs<'_>,
-        (weights_bytes, compute): (usize, Compute),
-        settings: &Settings,
-    ) -> Result<Plan> {
+    pub fn new(configs: Configs<'_>, load: &Load, settings: &Settings) -> Result<Plan> {
         configs.check()?;
         settings.check(configs)?;
         let Configs { clip, vae, unet } = configs;
+        let compute = load.compute();
         let size = latents_of(vae, settings);
         let [_, h, w] = size;
         let branches = if settings.guider.is_active() { 2 } else { 1 };
@@ -59,10 +62,10 @@ impl Plan {
         let cost = |stage, flop, activation_bytes| StageCost {
             stage,
             flop,
+            weights_bytes: load.bytes_during(stage),
             activation_bytes,
         };
         Ok(Plan {
-            weights_bytes,
             streaming: None,
             reserve_bytes: compute.reserve_bytes(),
             stages: [
@@ -111,16 +114,24 @@ impl Plan {
     ) -> Result<Plan> {
         let fit = Fit { configs, load };
         // What is wrong with the settings is said here.
-        let needed = Plan::new(configs, (load.bytes(), load.compute()), settings)?.peak_bytes();
+        let needed = Plan::new(configs, load, settings)?;
         match fit.attempt(settings, available_bytes) {
             Some(plan) => Ok(plan),
-            None => Err(fit.refusal(settings, available_bytes, needed)),
+            None => Err(fit.refusal(settings, available_bytes, &needed)),
         }
     }
 
     /// The most bytes held at any time.
     pub fn peak_bytes(&self) -> usize {
-        self.weights_bytes + self.reserve_bytes + self.activation_bytes()
+        self.reserve_bytes + self.fullest().bytes()
+    }
+
+    /// The stage that takes the most.
+    pub fn fullest(&self) -> &StageCost {
+        let [first, others @ ..] = &self.stages;
+        let fuller = |most: &StageCost, other: &StageCost| other.bytes() > most.bytes();
+        let fold = |most, other| if fuller(most, other) { other } else { most };
+        others.iter().fold(first, fold)
     }
 
     /// The most bytes activations take in any stage.
@@ -152,10 +163,10 @@ impl Fit<'_> {
         all.or_else(|| self.streamed(settings, available_bytes))
     }
 
-    /// A plan whose weights take so many bytes; nothing where the settings cannot be, or a bounded
-    /// decode has too little room.
-    fn plan(&self, weights_bytes: usize, settings: &Settings) -> Option<Plan> {
-        Plan::new(self.configs, (weights_bytes, self.load.compute()), settings).ok()
+    /// A plan with these weights; nothing where the settings cannot be, or a bounded decode has too
+    /// little room.
+    fn plan(&self, load: &Load, settings: &Settings) -> Option<Plan> {
+        Plan::new(self.configs, load, settings).ok()
     }
 
     fn bounded(&self, settings: &Settings, budget_bytes: usize) -> Settings {
@@ -182,12 +193,12 @@ impl Fit<'_> {
 
     /// With all weights in memory.
     fn whole_weights(&self, settings: &Settings, available_bytes: usize) -> Option<Plan> {
-        let weights_bytes = self.load.bytes();
+        let weights_bytes = self.load.bytes_during(Stage::Decode);
         let held_bytes = weights_bytes + self.load.compute().reserve_bytes();
         let budget_bytes = available_bytes.saturating_sub(held_bytes);
         let ways = [settings.clone(), self.bounded(settings, budget_bytes)].into_iter();
         let can_be = ways.filter(|settings| self.can_count(settings));
-        let mut plans = can_be.filter_map(|settings| self.plan(weights_bytes, &settings));
+        let mut plans = can_be.filter_map(|settings| self.plan(self.load, &settings));
         plans.find(|plan| plan.peak_bytes() <= available_bytes)
     }
 
@@ -198,7 +209,8 @@ impl Fit<'_> {
         }
         let room = available_bytes.checked_sub(self.load.beside_bytes())?;
         // The other stages first: a decode that takes no more leaves the weights the most.
-        let outline = self.plan(0, &self.bounded(settings, usize::MAX))?;
+        let nothing = Load::nothing(self.load.compute());
+        let outline = self.plan(&nothing, &self.bounded(settings, usize::MAX))?;
         let stages = outline.stages.iter();
         let denoised = stages.filter(|cost| cost.stage != Stage::Decode);
         let denoised = denoised
@@ -213,21 +225,22 @@ impl Fit<'_> {
         ];
         let can_be = ways.into_iter().filter(|settings| self.can_count(settings));
         let plans = can_be.filter_map(|settings| {
-            let plan = self.plan(0, &settings)?;
+            let mut plan = self.plan(&nothing, &settings)?;
             let streaming = self
                 .load
                 .streaming(room.checked_sub(plan.activation_bytes())?)?;
-            Some(Plan {
-                weights_bytes: streaming.resident_bytes + streaming.window_bytes,
-                streaming: Some(streaming),
-                ..plan
-            })
+            let held = streaming.resident_bytes + streaming.window_bytes;
+            plan.stages
+                .iter_mut()
+                .for_each(|cost| cost.weights_bytes = held);
+            plan.streaming = Some(streaming);
+            Some(plan)
         });
         // What is decoded at once may take the weights' room.
         plans.min_by_key(|plan| plan.streaming.map_or(0, |s| s.run_bytes))
     }
 
-    fn refusal(&self, settings: &Settings, available_bytes: usize, needed: usize) -> Error {
+    fn refusal(&self, settings: &Settings, available_bytes: usize, needed: &Plan) -> Error {
         let compute = self.load.compute();
         let fits = |settings: &Settings| self.attempt(settings, available_bytes).is_some();
         let remedy = smaller(settings, self.configs.vae.downscale(), fits);
@@ -235,7 +248,7 @@ impl Fit<'_> {
             (Some(change), _) => format!("{change} would fit"),
             (None, false) => format!(
                 "the weights alone take {}; free some memory, or take weights in 16 bits",
-                in_words(self.load.bytes())
+                in_words(needed.fullest().weights_bytes)
             ),
             (None, true) => format!(
                 "the libraries, the autoencoder and room for two weights at a time take {}; free \
@@ -247,7 +260,7 @@ impl Fit<'_> {
             false => (String::new(), String::new()),
             true => (format!(" on {compute}"), self.least_in_words(settings)),
         };
-        let message = match needed <= available_bytes {
+        let message = match needed.peak_bytes() <= available_bytes {
             // It is not the sum that is too large: cuDNN counts an array's values in 31 bits.
             true => format!(
                 "this clip has an array of more than {} values{where_to}{streamed}; {remedy}",
@@ -255,7 +268,7 @@ impl Fit<'_> {
             ),
             false => format!(
                 "this clip needs {}{where_to}{streamed}, {} are free; {remedy}",
-                in_words(needed),
+                in_words(needed.peak_bytes()),
                 in_words(available_bytes)
             ),
         };

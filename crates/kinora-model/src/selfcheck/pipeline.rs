@@ -138,6 +138,7 @@ fn model(compute: Compute) -> Result<(Model, Params)> {
         unet: UNet::new(&sources[2], &unet_config)?,
         compute,
         residency: None,
+        weights: None,
     };
     for source in &sources {
         let params = source.params();

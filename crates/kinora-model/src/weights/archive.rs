@@ -44,6 +44,25 @@ impl Stored {
         &self.file.map[self.offset..self.offset + self.size_bytes()]
     }
 
+    /// Whether memory has its axes in another order than the file, so that loading copies it.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.transposed || self.dims.iter().skip(2).product::<usize>() > 1
+    }
+
+    /// Tells the system that the pages of its values are not needed for now: what reads them next has
+    /// them from the file again. Where the system takes no such hint nothing happens.
+    pub(crate) fn let_go(&self) {
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        // SAFETY: the map was made for reading alone and nobody writes through it, so that pages which
+        // come again hold what they held; see `map` for files that change.
+        let _refused = unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            let map = &self.file.map;
+            map.unchecked_advise_range(advice, self.offset, self.size_bytes())
+        };
+    }
+
     /// The matrix that the file holds with its axes exchanged.
     ///
     /// # Errors

@@ -124,6 +124,22 @@ impl<C> Part<C> {
             .collect()
     }
 
+    /// What loading copies of them, since memory has their axes in another order, and what is read where
+    /// it lies: bytes of each.
+    pub(crate) fn copied_and_mapped_bytes(&self) -> [usize; 2] {
+        let mut bytes = [0; 2];
+        for stored in self.archive.arrays.values() {
+            bytes[usize::from(!stored.is_moved())] += stored.size_bytes();
+        }
+        bytes
+    }
+
+    /// Gives back the memory that holds pages of the file: what reads them next has them from there again.
+    /// Worth it where nothing will for a while.
+    pub fn let_go(&self) {
+        self.archive.arrays.values().for_each(Stored::let_go);
+    }
+
     /// How many bytes they take in the file.
     pub fn bytes(&self) -> usize {
         self.archive.arrays.values().map(Stored::size_bytes).sum()

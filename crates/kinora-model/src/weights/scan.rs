@@ -19,6 +19,8 @@ pub(super) fn refuse_not_finite<'a>(
         if has_not_finite(stored) {
             return Err(describe(stored, remedy));
         }
+        // Not all of them are needed together.
+        stored.let_go();
     }
     Ok(())
 }
