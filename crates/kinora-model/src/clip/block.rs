@@ -83,7 +83,7 @@ impl Block {
         let q = self.projections.to_q.forward(&h)?;
         let (k, v) = self.projections.keys_and_values(&h)?;
         let attended = attend(&q, &k, &v)?;
-        let x = ops::add(x, &self.projections.to_out.forward(&attended)?)?;
+        let x = self.projections.to_out.forward_onto(x, &attended)?;
         self.mlp.add_to(&x)
     }
 }
@@ -145,6 +145,6 @@ impl Mlp {
             HiddenAct::Gelu => ops::gelu(&h)?,
             HiddenAct::QuickGelu => ops::quick_gelu(&h)?,
         };
-        Ok(ops::add(x, &self.narrow.forward(&h)?)?)
+        self.narrow.forward_onto(x, &h)
     }
 }

@@ -43,30 +43,30 @@ impl SelfAttention {
         })
     }
 
-    /// Every token attends to all `n` of its picture.
+    /// `onto` + what every token gets that attends to all `n` of its picture.
     ///
     /// # Shapes
-    /// `x` `[b, n, c]`; the result is like `x`.
+    /// `x` `[b, n, c]`, `onto` likewise; so is the result.
     ///
     /// # Errors
-    /// When the channels of `x` are not the layer's.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// When the channels of `x` are not the layer's, or `onto` is not like `x`.
+    pub fn forward_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
         let (q, k, v) = self.project(x)?;
         let attended = ops::attention(&q, &k, &v, self.heads)?;
-        self.projections.to_out.forward(&attended)
+        self.projections.to_out.forward_onto(onto, &attended)
     }
 
-    /// Every place attends to itself in all `t` frames.
+    /// `onto` + what every place gets that attends to itself in all `t` frames.
     ///
     /// # Shapes
-    /// `x` `[b, t, s, c]`; the result is like `x`.
+    /// `x` `[b, t, s, c]`, `onto` likewise; so is the result.
     ///
     /// # Errors
-    /// When the channels of `x` are not the layer's.
-    pub fn forward_over_time(&self, x: &Tensor) -> Result<Tensor> {
+    /// When the channels of `x` are not the layer's, or `onto` is not like `x`.
+    pub fn forward_over_time_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
         let (q, k, v) = self.project(x)?;
         let attended = ops::time_attention(&q, &k, &v, self.heads)?;
-        self.projections.to_out.forward(&attended)
+        self.projections.to_out.forward_onto(onto, &attended)
     }
 
     fn project(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
@@ -146,7 +146,7 @@ impl CrossAttention {
                 let Projections { to_q, to_out, .. } = &self.projections;
                 let queries = to_q.forward(&normalise(x)?)?;
                 let attended = ops::attention(&queries, keys, values, self.heads)?;
-                Ok(ops::add(x, &to_out.forward(&attended)?)?)
+                to_out.forward_onto(x, &attended)
             }
         }
     }
@@ -177,10 +177,11 @@ mod tests {
     fn attention_over_time_is_attention_within_each_place() -> Result<()> {
         let layer = SelfAttention::new(&Source::fresh(1), 8, 2)?;
         let x = numbers([2, 3, 5, 8], 2);
-        let found = layer.forward_over_time(&x)?;
+        let onto = numbers([2, 3, 5, 8], 3);
+        let found = layer.forward_over_time_onto(&onto, &x)?;
         for place in 0..5 {
             let of_place = |x: &Tensor| ops::narrow(x, 2, place, 1)?.reshape([2, 3, 8]);
-            let expected = layer.forward(&of_place(&x)?)?;
+            let expected = layer.forward_onto(&of_place(&onto)?, &of_place(&x)?)?;
             assert_close(&of_place(&found)?.to_vec(), &expected.to_vec(), 1e-6);
         }
         Ok(())

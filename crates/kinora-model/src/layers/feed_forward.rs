@@ -29,29 +29,34 @@ impl FeedForward {
         })
     }
 
+    /// `onto` + what it makes of `x`.
+    ///
     /// # Shapes
-    /// `x` `[.., c]`; the result is like `x`.
+    /// `x` `[.., c]`, `onto` likewise; so is the result.
     ///
     /// # Errors
-    /// When the channels of `x` are not the layer's.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// When the channels of `x` are not the layer's, or `onto` is not like `x`.
+    pub fn forward_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
         let channels = x.shape().last();
         let tokens = x.elements() / channels.max(1);
         if is_recording() || tokens <= RUN {
-            return self.at_once(x);
+            return self.at_once(onto, x);
         }
-        let rows = x.reshape([tokens, channels])?;
+        let [x_rows, onto_rows] = [x, onto].map(|x| x.reshape([tokens, channels]));
+        let (x_rows, onto_rows) = (x_rows?, onto_rows?);
         let runs = (0..tokens).step_by(RUN).map(|first| {
             let len = RUN.min(tokens - first);
-            self.at_once(&ops::narrow(&rows, 0, first, len)?)
+            let run = |rows| ops::narrow(rows, 0, first, len);
+            self.at_once(&run(&onto_rows)?, &run(&x_rows)?)
         });
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let joined = ops::concat(&runs.iter().collect::<Vec<_>>(), 0)?;
-        Ok(joined.reshape(x.shape())?)
+        Ok(joined.reshape(onto.shape())?)
     }
 
-    fn at_once(&self, x: &Tensor) -> Result<Tensor> {
-        self.narrow.forward(&ops::geglu(&self.widen.forward(x)?)?)
+    fn at_once(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let gated = ops::geglu(&self.widen.forward(x)?)?;
+        self.narrow.forward_onto(onto, &gated)
     }
 }
 
@@ -65,8 +70,9 @@ mod tests {
     fn in_runs_it_gives_what_it_gives_at_once() -> Result<()> {
         let layer = FeedForward::new(&Source::fresh(1), 6)?;
         let x = numbers([2, RUN - 3, 6], 2);
-        let at_once = layer.forward(&x)?;
-        let in_runs = no_grad(|| layer.forward(&x))?;
+        let onto = numbers([2, RUN - 3, 6], 3);
+        let at_once = layer.forward_onto(&onto, &x)?;
+        let in_runs = no_grad(|| layer.forward_onto(&onto, &x))?;
         assert_eq!(in_runs.dims(), x.dims());
         assert_close(&in_runs.to_vec(), &at_once.to_vec(), 1e-7);
         Ok(())

@@ -71,6 +71,19 @@ impl Linear {
         let bias = self.bias.as_ref().map(Param::for_work).transpose()?;
         Ok(ops::linear(x, &self.weight.for_work()?, bias.as_ref())?)
     }
+
+    /// `onto` + what it makes of `x`, in one pass.
+    ///
+    /// # Shapes
+    /// `x` `[.., i]`, `onto` as many rows of o values in any shape; the result is like `onto`.
+    ///
+    /// # Errors
+    /// When the channels of `x` are not the layer's, or `onto` has other rows or channels.
+    pub fn forward_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(Param::for_work).transpose()?;
+        let weight = self.weight.for_work()?;
+        Ok(ops::linear_onto(onto, x, &weight, bias.as_ref())?)
+    }
 }
 
 /// What PyTorch draws the bias of a layer from, when `fan_in` values lead to one output.

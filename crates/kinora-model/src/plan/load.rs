@@ -58,6 +58,17 @@ impl Load {
         }
     }
 
+    /// On the processor: so many bytes that loading copies, and read where they lie of the tower, the
+    /// autoencoder and the denoiser.
+    #[cfg(test)]
+    pub(super) fn on_processor(copied_bytes: usize, mapped_bytes: [usize; 3]) -> Load {
+        Load {
+            copied_bytes,
+            mapped_bytes,
+            ..Load::nothing(Compute::PROCESSOR)
+        }
+    }
+
     /// Of no weights: for plans of activations alone.
     pub fn nothing(compute: Compute) -> Load {
         Load {

@@ -5,7 +5,6 @@ mod memory;
 
 pub use load::{Load, Streaming};
 
-use crate::compute::Compute;
 use crate::flops;
 use crate::generate::{Configs, Settings, Stage};
 use crate::vae::{Decoding, VaeConfig, can_decode, decode_peak_bytes};

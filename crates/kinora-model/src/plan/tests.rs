@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clip::ClipVisionConfig;
+use crate::compute::Compute;
 use crate::presets::Preset;
 use crate::unet::UNetConfig;
 use kinora_tensor::{DType, Device};
@@ -138,4 +139,24 @@ fn no_array_is_larger_than_a_card_counts() {
         "{refused}"
     );
     assert!(refused.contains("frames 242"), "{refused}");
+}
+
+#[test]
+fn on_the_processor_only_the_network_that_works_is_in_memory() {
+    let model = Published::new();
+    let mut settings = model.settings(Decoding::Whole);
+    (settings.frames, settings.width, settings.height) = (2, 128, 128);
+    let load = Load::on_processor(GIB, [2 * GIB, 3 * GIB, 5 * GIB]);
+    let plan = Plan::new(model.configs(), &load, &settings).unwrap();
+    let weights = plan.stages.map(|cost| cost.weights_bytes / GIB);
+    assert_eq!(weights, [3, 4, 6, 4]); // look, encode, denoise, decode
+    // So small a clip's activations are little beside the weights: its fullest stage is that of the most.
+    assert_eq!(plan.fullest().stage, Stage::Denoise);
+    assert_eq!(plan.peak_bytes(), plan.fullest().bytes());
+    // All weights together, 11 GiB, would not fit.
+    let fits = Plan::fitting(model.configs(), &load, &settings, 8 * GIB).unwrap();
+    assert_eq!(fits, plan);
+    let refused = Plan::fitting(model.configs(), &load, &settings, 6 * GIB).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("the weights alone take 6.0 GiB"), "{said}");
 }

@@ -44,7 +44,7 @@ impl SpatialBlock {
             h = self.conv2.forward(&h)?;
             Ok(match &self.shortcut {
                 None => ops::add(frames, &h)?,
-                Some(shortcut) => ops::add(&shortcut.forward(frames)?, &h)?,
+                Some(shortcut) => shortcut.forward_onto(&h, frames)?,
             })
         })
     }

@@ -70,14 +70,14 @@ impl SpatialLayer {
             unreachable!("the transformer makes tokens of four axes");
         };
         let frames = x.reshape([b * t, s, c])?;
-        let h = self.attn1.forward(&self.norm1.forward(&frames)?)?;
-        let frames = ops::add(&frames, &h)?;
+        let normed = self.norm1.forward(&frames)?;
+        let frames = self.attn1.forward_onto(&frames, &normed)?;
         let clips = frames.reshape([b, t * s, c])?;
         let clips = self
             .attn2
             .add_to(&clips, attended, |x| self.norm2.forward(x))?;
-        let h = self.ff.forward(&self.norm3.forward(&clips)?)?;
-        Ok(ops::add(&clips, &h)?.reshape(x.shape())?)
+        let y = self.ff.forward_onto(&clips, &self.norm3.forward(&clips)?)?;
+        Ok(y.reshape(x.shape())?)
     }
 }
 
@@ -119,14 +119,15 @@ impl TemporalLayer {
         let &[b, t, s, c] = x.dims() else {
             unreachable!("the transformer makes tokens of four axes");
         };
-        let x = &ops::add(x, &self.ff_in.forward(&self.norm_in.forward(x)?)?)?;
-        let h = self.attn1.forward_over_time(&self.norm1.forward(x)?)?;
-        let clips = ops::add(x, &h)?.reshape([b, t * s, c])?;
+        let x = &self.ff_in.forward_onto(x, &self.norm_in.forward(x)?)?;
+        let normed = self.norm1.forward(x)?;
+        let moved = self.attn1.forward_over_time_onto(x, &normed)?;
+        let clips = moved.reshape([b, t * s, c])?;
         let clips = self
             .attn2
             .add_to(&clips, attended, |x| self.norm2.forward(x))?;
-        let h = self.ff.forward(&self.norm3.forward(&clips)?)?;
-        Ok(ops::add(&clips, &h)?.reshape(x.shape())?)
+        let y = self.ff.forward_onto(&clips, &self.norm3.forward(&clips)?)?;
+        Ok(y.reshape(x.shape())?)
     }
 }
 
@@ -207,7 +208,6 @@ impl Transformer {
                 tokens = ops::blend(&tokens, &moved, &self.mix.for_work()?)?;
             }
         }
-        let y = self.proj_out.forward(&tokens)?.reshape(x.shape())?;
-        Ok(ops::add(x, &y)?)
+        self.proj_out.forward_onto(x, &tokens)
     }
 }

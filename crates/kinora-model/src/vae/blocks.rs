@@ -54,7 +54,7 @@ impl SpatialBlock {
     pub(super) fn add_input(&self, x: &Tensor, inner: &Tensor) -> Result<Tensor> {
         Ok(match &self.shortcut {
             None => ops::add(x, inner)?,
-            Some(shortcut) => ops::add(&shortcut.forward(x)?, inner)?,
+            Some(shortcut) => shortcut.forward_onto(inner, x)?,
         })
     }
 }
@@ -167,8 +167,7 @@ impl PixelAttention {
             );
             ops::attention(&q, &k, &v, 1)?
         };
-        let attended = self.to_out.forward(&attended)?;
-        Ok(ops::add(x, &attended.reshape([n, h, w, c])?)?)
+        self.to_out.forward_onto(x, &attended)
     }
 }
 

@@ -140,11 +140,16 @@ pub(crate) fn matmul_from<T: Widen>(
         return;
     }
     if a.cols == 0 {
-        for row in out.chunks_mut(out_stride).take(a.rows) {
+        for (line, row) in out.chunks_mut(out_stride).take(a.rows).enumerate() {
             match start {
                 Start::Zero => row[..b.cols].fill(0.0),
                 Start::Result => {}
                 Start::Row(values) => row[..b.cols].copy_from_slice(values),
+                Start::Matrix(values, second) => {
+                    row[..b.cols].copy_from_slice(&values[line * out_stride..][..b.cols]);
+                    let row = row.iter_mut().zip(second);
+                    row.for_each(|(out, value)| *out += value);
+                }
             }
         }
         return;

@@ -48,6 +48,32 @@ pub(crate) enum Start<'a> {
     Result,
     /// One value for each column.
     Row(&'a [f32]),
+    /// A matrix, its rows so far apart as those of the result, and a value for each column where there
+    /// are some.
+    Matrix(&'a [f32], &'a [f32]),
+}
+
+impl<'a> Start<'a> {
+    /// What a line of the result begins with, `stride` values after the line before it.
+    #[inline(always)]
+    fn of_line(self, line: usize, stride: usize) -> LineStart<'a> {
+        match self {
+            Start::Zero => LineStart::Zero,
+            Start::Result => LineStart::Result,
+            Start::Row(row) => LineStart::Row(row),
+            Start::Matrix(values, row) => LineStart::Sum(&values[line * stride..], row),
+        }
+    }
+}
+
+/// What the sums of one line are added to.
+#[derive(Clone, Copy)]
+enum LineStart<'a> {
+    Zero,
+    Result,
+    Row(&'a [f32]),
+    /// Both, or the first alone where the second is empty.
+    Sum(&'a [f32], &'a [f32]),
 }
 
 /// Which operand fills the vectors.

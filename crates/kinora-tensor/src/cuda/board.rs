@@ -260,7 +260,7 @@ impl Board {
     /// Makes a product of matrices.
     pub(super) fn multiply(&self, product: &Product<'_>) -> Result<()> {
         let operands = [product.a.array, product.b.array, product.out.array];
-        let all = operands.into_iter().chain(product.bias);
+        let all = operands.into_iter().chain(product.bias).chain(product.onto);
         self.mention(all.map(Array::address));
         self.engine.multiply(product, &|bytes| self.allocate(bytes))
     }

@@ -102,6 +102,7 @@ pub(super) struct Multiplication {
     factor: f32,
     accumulate: bool,
     bias: Option<Place>,
+    onto: Option<Place>,
 }
 
 impl From<&Product<'_>> for Multiplication {
@@ -115,6 +116,7 @@ impl From<&Product<'_>> for Multiplication {
             factor: product.factor,
             accumulate: product.accumulate,
             bias: product.bias.map(Place::from),
+            onto: product.onto.map(Place::from),
         }
     }
 }
@@ -125,6 +127,10 @@ impl Multiplication {
         let (a, b) = (self.a.place.values()?, self.b.place.values()?);
         let mut out = self.out.place.values()?;
         let bias = self.bias.map(|bias| bias.values()).transpose()?;
+        let accumulates = self.accumulate || self.onto.is_some();
+        if let Some(onto) = self.onto {
+            out = onto.values()?;
+        }
         for number in 0..self.batch {
             let mut dense = vec![0.0; m * n];
             let (a, b) = (self.a.of(&a, number), self.b.of(&b, number));
@@ -132,7 +138,7 @@ impl Multiplication {
             for (row, dense) in dense.chunks_exact(n).enumerate() {
                 let place = self.out.start + number * self.out.next + row * self.out.stride;
                 for (column, (out, value)) in out[place..][..n].iter_mut().zip(dense).enumerate() {
-                    let before = if self.accumulate { *out } else { 0.0 };
+                    let before = if accumulates { *out } else { 0.0 };
                     let bias = bias.as_ref().map_or(0.0, |bias| bias[column]);
                     *out = before + self.factor * value + bias;
                 }

@@ -70,6 +70,8 @@ pub(crate) struct Product<'a> {
     pub factor: f32,
     pub accumulate: bool,
     pub bias: Option<&'a Array>,
+    /// A matrix laid out as `out` and of its type, added instead of what was in `out`.
+    pub onto: Option<&'a Array>,
 }
 
 impl<'a> Product<'a> {
@@ -82,6 +84,7 @@ impl<'a> Product<'a> {
             factor: 1.0,
             accumulate: false,
             bias: None,
+            onto: None,
         }
     }
 
@@ -97,6 +100,10 @@ impl<'a> Product<'a> {
         assert_eq!(self.b.extents()[0], k, "inner extents of a product");
         assert_eq!([self.out.rows, self.out.columns], [m, n], "its result");
         assert!(!self.out.turned && self.a.array.dtype() == self.b.array.dtype());
+        if let Some(onto) = self.onto {
+            let out = self.out.array;
+            assert!(!self.accumulate && onto.dtype() == out.dtype() && onto.len() == out.len());
+        }
         for matrix in [self.a, self.b, self.out] {
             let end = matrix.end(self.batch);
             assert!(end <= matrix.array.len(), "{matrix:?} outside its array");
@@ -108,8 +115,14 @@ impl<'a> Product<'a> {
     }
 }
 
-/// x · wᵀ + b with x `[rows, i]` and w `[o, i]`.
-pub(crate) fn linear(x: &Array, w: &Tensor, b: Option<&Tensor>, rows: usize) -> Result<Array> {
+/// x · wᵀ + b with x `[rows, i]` and w `[o, i]`, added to what `onto` has.
+pub(crate) fn linear(
+    x: &Array,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    onto: Option<&Array>,
+    rows: usize,
+) -> Result<Array> {
     let [o, i] = [w.dims()[0], w.dims()[1]];
     let w = w.to_dtype(x.dtype())?;
     let b = b.map(|b| b.to_dtype(x.dtype())).transpose()?;
@@ -117,6 +130,7 @@ pub(crate) fn linear(x: &Array, w: &Tensor, b: Option<&Tensor>, rows: usize) -> 
     let (x, w) = (Matrix::dense(x, rows, i), Matrix::dense(w.array()?, o, i));
     Product {
         bias: b.as_ref().map(Tensor::array).transpose()?,
+        onto,
         ..Product::new(x, w.turned(), Matrix::dense(&y, rows, o))
     }
     .run()?;

@@ -133,7 +133,7 @@ pub(super) fn conv_on_card(
     use cuda::conv;
     Ok(layer_on_card(
         (conv::forward(x.array()?, w, b, g)?, dims),
-        (x, w, b),
+        (x, w, b, None),
         move |dy, w| conv::input_gradient(dy, w, g),
         move |x, dy, dtype| conv::weight_gradient(x, dy, g, dtype),
     ))

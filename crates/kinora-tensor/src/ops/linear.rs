@@ -16,21 +16,47 @@ use std::borrow::Cow;
 /// # Errors
 /// When the channels of `x`, `w` and `b` do not agree.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    layer(x, w, b, None)
+}
+
+/// y = onto + x · wᵀ + b, as a residual branch ends, in one pass over the result.
+///
+/// # Shapes
+/// As [`linear`]; `onto` has as many values as the result and its last extent, and gives it its shape.
+///
+/// # Errors
+/// As [`linear`], and when `onto` has other rows or channels.
+pub fn linear_onto(onto: &Tensor, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    layer(x, w, b, Some(onto))
+}
+
+fn layer(x: &Tensor, w: &Tensor, b: Option<&Tensor>, onto: Option<&Tensor>) -> Result<Tensor> {
     let (i, o) = check(x, w, b)?;
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     let rows = x.elements() / i.max(1);
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = o;
+    if let Some(onto) = onto {
+        if onto.dims().last() != Some(&o) || onto.elements() != rows * o {
+            let expected = format!("{rows} rows of {o} values to add to");
+            return Err(Error::shape("linear_onto", expected, onto.dims()));
+        }
+        dims = onto.dims().to_vec();
+    }
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).chain(onto).collect();
     if on_card("linear", &inputs)? {
-        return linear_on_card(x, w, b, [rows, o, i]);
+        return linear_on_card((x, w, b, onto), dims, [rows, o, i]);
     }
     let mut y = storage::scratch(rows * o);
     let bias = b.map(wide);
-    let start = bias.as_deref().map_or(Start::Zero, Start::Row);
+    let start = match (onto, bias.as_deref()) {
+        (Some(onto), bias) => Start::Matrix(onto.as_f32()?, bias.unwrap_or(&[])),
+        (None, Some(bias)) => Start::Row(bias),
+        (None, None) => Start::Zero,
+    };
     times_weight(&mut y, MatRef::new(x.as_f32()?, rows, i), w, true, start);
 
-    let mut dims = x.dims().to_vec();
-    *dims.last_mut().expect("checked") = o;
     let (x_kept, w_kept) = (x.clone(), w.clone());
-    let bias = b.cloned();
+    let (bias, adds) = (b.cloned(), onto.is_some());
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
         let dy_values = dy.as_f32()?;
         let dx = if wanted[0] {
@@ -64,6 +90,9 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
                     .transpose()?,
             );
         }
+        if adds {
+            parts.push(Some(dy.clone()));
+        }
         Ok(parts)
     }))
 }
@@ -89,38 +118,38 @@ fn times_weight(out: &mut [f32], x: MatRef<'_>, w: &Tensor, transposed: bool, st
 }
 
 fn linear_on_card(
-    x: &Tensor,
-    w: &Tensor,
-    b: Option<&Tensor>,
+    (x, w, b, onto): (&Tensor, &Tensor, Option<&Tensor>, Option<&Tensor>),
+    dims: Vec<usize>,
     extents: [usize; 3],
 ) -> Result<Tensor> {
     use cuda::product;
-    let [rows, o, _] = extents;
-    let mut dims = x.dims().to_vec();
-    *dims.last_mut().expect("checked") = o;
+    let rows = extents[0];
+    let onto_array = onto.map(Tensor::array).transpose()?;
     Ok(layer_on_card(
-        (product::linear(x.array()?, w, b, rows)?, dims),
-        (x, w, b),
+        (product::linear(x.array()?, w, b, onto_array, rows)?, dims),
+        (x, w, b, onto),
         move |dy, w| product::linear_input_gradient(dy, w, rows),
         move |x, dy, dtype| product::linear_weight_gradient(x, dy, extents, dtype),
     ))
 }
 
-/// Records a layer with a weight and perhaps a bias on a card, from its result and extents: it is given
+/// Records a layer with a weight and perhaps a bias on a card, perhaps added to what was there, from its
+/// result and extents: it is given
 /// how dx follows from dy and w, and dw, in the type of w, from x and dy.
 pub(super) fn layer_on_card(
     (y, dims): (cuda::Array, Vec<usize>),
-    (x, w, b): (&Tensor, &Tensor, Option<&Tensor>),
+    (x, w, b, onto): (&Tensor, &Tensor, Option<&Tensor>, Option<&Tensor>),
     input_gradient: impl Fn(&cuda::Array, &Tensor) -> Result<cuda::Array> + Send + Sync + 'static,
     weight_gradient: impl Fn(&cuda::Array, &cuda::Array, DType) -> Result<cuda::Array>
     + Send
     + Sync
     + 'static,
 ) -> Tensor {
-    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).chain(onto).collect();
+    let adds = onto.is_some();
     let (x, w, b) = (x.detach(), w.detach(), b.map(Tensor::detach));
-    Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
-        let dy = dy.array()?;
+    Tensor::recorded(y, dims, &inputs, move |gradient, wanted| {
+        let dy = gradient.array()?;
         let mut parts = vec![None, None];
         if wanted[0] {
             let dx = input_gradient(dy, &w)?;
@@ -134,6 +163,9 @@ pub(super) fn layer_on_card(
             let db = wanted[2].then(|| cuda::product::bias_gradient(dy, b.elements(), b.dtype()));
             let db = db.transpose()?.map(|db| Tensor::from_values(db, b.shape()));
             parts.push(db.transpose()?);
+        }
+        if adds {
+            parts.push(Some(gradient.clone()));
         }
         Ok(parts)
     })
@@ -192,6 +224,7 @@ pub(crate) fn sum_rows(rows: &[f32], width: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::add;
     use crate::testing::{assert_close, check_gradients, numbers};
 
     #[test]
@@ -226,6 +259,50 @@ mod tests {
         check_gradients(
             &[numbers([2, 3, 5], 1), numbers([4, 5], 2), numbers([4], 3)],
             |inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])),
+        );
+    }
+
+    #[test]
+    fn what_it_is_added_to_is_as_a_sum_of_its_own_in_every_size() -> Result<()> {
+        for [rows, i, o] in [
+            [1, 1, 1],
+            [7, 5, 3],
+            [100, 64, 96],
+            [97, 600, 50],
+            [300, 1400, 40],
+        ] {
+            let (x, w, b) = (numbers([rows, i], 1), numbers([o, i], 2), numbers([o], 3));
+            let onto = numbers([1, rows, o], 4);
+            for bias in [None, Some(&b)] {
+                let expected = add(&onto, &linear(&x, &w, bias)?.reshape([1, rows, o])?)?;
+                let found = linear_onto(&onto, &x, &w, bias)?;
+                assert_eq!(found.dims(), onto.dims());
+                assert_close(&found.to_vec(), &expected.to_vec(), 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn derivative_of_what_it_is_added_to() {
+        let inputs = [
+            numbers([3, 4], 4),
+            numbers([3, 5], 1),
+            numbers([4, 5], 2),
+            numbers([4], 3),
+        ];
+        check_gradients(&inputs, |inputs| {
+            linear_onto(&inputs[0], &inputs[1], &inputs[2], Some(&inputs[3]))
+        });
+    }
+
+    #[test]
+    fn refuses_to_be_added_to_other_extents() {
+        let (x, w) = (numbers([2, 5], 1), numbers([4, 5], 2));
+        let error = linear_onto(&numbers([3, 4], 1), &x, &w, None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "linear_onto: expected 2 rows of 4 values to add to, found [3, 4]"
         );
     }
 

@@ -42,7 +42,7 @@ pub use geglu::geglu;
 pub(crate) use group_norm::group_statistics;
 pub use group_norm::{Activation, group_norm};
 pub use layer_norm::layer_norm;
-pub use linear::linear;
+pub use linear::{linear, linear_onto};
 pub use loss::{l1, mse};
 pub use moments::{Moments, group_norm_with};
 pub use narrow::narrow;

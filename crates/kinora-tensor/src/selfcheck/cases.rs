@@ -194,6 +194,13 @@ fn products(cases: &mut Cases) {
         cases.add("linear", &shapes[..2], 1, |x| {
             ops::linear(&x[0], &x[1], None)
         });
+        let onto: [&[usize]; 4] = [&[2 * rows, o], &[2, rows, i], &[o, i], &[o]];
+        cases.add("linear_onto", &onto, 2, |x| {
+            ops::linear_onto(&x[0], &x[1], &x[2], Some(&x[3]))
+        });
+        cases.add("linear_onto", &onto[..3], 2, |x| {
+            ops::linear_onto(&x[0], &x[1], &x[2], None)
+        });
     }
     let pictures: [(&[usize; 4], usize, usize, Conv2d); 6] = [
         (&[2, 5, 7, 3], 4, 3, Conv2d::same()),

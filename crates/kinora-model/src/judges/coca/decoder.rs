@@ -192,7 +192,7 @@ impl ToPicture {
     fn forward(&self, x: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let queries = self.projections.to_q.forward(&self.norm.forward(x)?)?;
         let attended = ops::attention(&queries, k, v, self.heads)?;
-        let x = ops::add(x, &self.projections.to_out.forward(&attended)?)?;
+        let x = self.projections.to_out.forward_onto(x, &attended)?;
         self.mlp.add_to(&x)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pack::{Ahead, Strip, Widen};
 use super::tile::{self, MOST_LINES, MOST_WIDTH, Sums};
-use super::{Along, Job, Start};
+use super::{Along, Job, LineStart, Start};
 use crate::storage;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -88,15 +88,24 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         let panel = &self.panels[at..][..tile.terms.len() * width];
         let usual = tile.lines.len() == width && tile.others.len() == J && waiting.is_none();
         if usual && job.along == Along::Columns && !matches!(job.start, Start::Result) {
-            let start = match job.start {
-                Start::Row(row) => &row[tile.lines.clone()],
+            let row = match job.start {
+                Start::Row(row) | Start::Matrix(_, row) if !row.is_empty() => {
+                    &row[tile.lines.clone()]
+                }
                 _ => &[],
+            };
+            let onto = match job.start {
+                Start::Matrix(values, _) => Some(std::array::from_fn(|j| {
+                    let at = (tile.others.start + j) * job.strides.1 + tile.lines.start;
+                    &values[at..][..width]
+                })),
+                _ => None,
             };
             let out = std::array::from_fn(|j| {
                 let line = tile.others.start + j;
                 self.out(line * job.strides.1 + tile.lines.start, width)
             });
-            return tile::multiply_to::<R, N, J>(simd, panel, strip, start, out);
+            return tile::multiply_to::<R, N, J>(simd, panel, strip, (row, onto), out);
         }
         tile::multiply::<R, N, J>(simd, panel, strip, sums);
         if let Some(waiting) = waiting {
@@ -122,7 +131,8 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 for (line, sums) in tile.others.zip(&sums.0) {
                     let at = line * job.strides.1 + tile.lines.start;
                     let out = self.out(at, tile.lines.len());
-                    tile::put::<MOST_WIDTH>(out, sums, job.start, tile.lines.start);
+                    let start = job.start.of_line(line, job.strides.1);
+                    tile::put::<MOST_WIDTH>(out, sums, start, tile.lines.start);
                 }
             }
             // Vectors run down the columns of the result: they are turned on their way there.
@@ -136,7 +146,8 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 for (line, sums) in tile.lines.zip(&turned) {
                     let at = line * job.strides.0 + tile.others.start;
                     let out = self.out(at, tile.others.len());
-                    tile::put::<MOST_LINES>(out, sums, job.start, tile.others.start);
+                    let start = job.start.of_line(line, job.strides.0);
+                    tile::put::<MOST_LINES>(out, sums, start, tile.others.start);
                 }
             }
         }
@@ -157,10 +168,13 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
             for (j, other) in others.clone().enumerate() {
                 let sum = tile::dot(simd, &values[terms.clone()], strip[j]);
                 let out = self.out(line * job.strides.0 + other * job.strides.1, 1);
-                let (start, column) = match job.along {
-                    _ if terms.start > 0 => (Start::Result, 0),
-                    Along::Columns => (job.start, line),
-                    Along::Rows => (job.start, other),
+                let (row, column, stride) = match job.along {
+                    Along::Columns => (other, line, job.strides.1),
+                    Along::Rows => (line, other, job.strides.0),
+                };
+                let start = match terms.start {
+                    0 => job.start.of_line(row, stride),
+                    _ => LineStart::Result,
                 };
                 tile::put::<1>(out, &[sum], start, column);
             }

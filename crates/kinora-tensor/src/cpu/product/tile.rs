@@ -1,6 +1,6 @@
 //! The innermost loop: a panel of one operand against a strip of the other.
 
-use super::Start;
+use super::LineStart;
 use pulp::Simd;
 
 /// Values across the widest panel: three vectors of sixteen.
@@ -82,18 +82,30 @@ pub(super) fn multiply<S: Simd, const V: usize, const J: usize>(
     );
 }
 
-/// The sums of a whole tile, added to `start` and written to the rows of the result without a stop on the
-/// way. Rows have V vectors; `start` has as many, or none.
+/// The sums of a whole tile, added to `start` and to the rows of `onto`, and written to the rows of the
+/// result without a stop on the way. Rows have V vectors; `start` has as many, or none.
 #[inline(always)]
 pub(super) fn multiply_to<S: Simd, const V: usize, const J: usize>(
     simd: S,
     panel: &[f32],
     strip: &[&[f32]; J],
-    start: &[f32],
+    (start, onto): (&[f32], Option<[&[f32]; J]>),
     mut out: [&mut [f32]; J],
 ) {
     let start = S::as_simd_f32s(start).0.first_chunk::<V>();
     let start = start.copied().unwrap_or([simd.splat_f32s(0.0); V]);
+    if let Some(onto) = onto {
+        return sum_up::<S, V, J>(
+            simd,
+            panel,
+            strip,
+            #[inline(always)]
+            |j, v, sum| {
+                let before = simd.add_f32s(start[v], S::as_simd_f32s(onto[j]).0[v]);
+                S::as_mut_simd_f32s(&mut *out[j]).0[v] = simd.add_f32s(before, sum);
+            },
+        );
+    }
     sum_up::<S, V, J>(
         simd,
         panel,
@@ -125,30 +137,41 @@ pub(super) fn add_waiting<S: Simd, const J: usize>(
 pub(super) fn put<const USUAL: usize>(
     out: &mut [f32],
     sums: &[f32],
-    start: Start<'_>,
+    start: LineStart<'_>,
     column: usize,
 ) {
     // Of a length known beforehand, all of this is a few vectors.
     if let (Some(out), Some(sums)) = (out.first_chunk_mut::<USUAL>(), sums.first_chunk::<USUAL>()) {
         match start {
-            Start::Zero => *out = *sums,
-            Start::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-            Start::Row(row) => {
+            LineStart::Zero => *out = *sums,
+            LineStart::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+            LineStart::Row(row) | LineStart::Sum(row, []) => {
                 let row = &row[column..][..USUAL];
                 for n in 0..USUAL {
                     out[n] = row[n] + sums[n];
+                }
+            }
+            LineStart::Sum(first, second) => {
+                let (first, second) = (&first[column..][..USUAL], &second[column..][..USUAL]);
+                for n in 0..USUAL {
+                    out[n] = second[n] + first[n] + sums[n];
                 }
             }
         }
         return;
     }
     match start {
-        Start::Zero => out.copy_from_slice(&sums[..out.len()]),
-        Start::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-        Start::Row(row) => {
+        LineStart::Zero => out.copy_from_slice(&sums[..out.len()]),
+        LineStart::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+        LineStart::Row(row) | LineStart::Sum(row, []) => {
             let sums = sums.iter().zip(&row[column..][..out.len()]);
             for (out, (sum, start)) in out.iter_mut().zip(sums) {
                 *out = start + sum;
+            }
+        }
+        LineStart::Sum(first, second) => {
+            for (n, out) in out.iter_mut().enumerate() {
+                *out = second[column + n] + first[column + n] + sums[n];
             }
         }
     }

@@ -26,6 +26,8 @@ struct Key {
     b: Layout,
     out: Layout,
     bias: Option<DType>,
+    /// The alignment of what is added instead of what was in `out`.
+    onto: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +47,13 @@ impl Layout {
             stride: matrix.stride,
             next: matrix.next,
             turned: matrix.turned,
-            alignment: 1 << address(matrix).trailing_zeros().min(8),
+            alignment: alignment(address(matrix)),
         }
     }
+}
+
+fn alignment(address: u64) -> u32 {
+    1 << address.trailing_zeros().min(8)
 }
 
 fn address(matrix: &Matrix<'_>) -> u64 {
@@ -97,6 +103,7 @@ impl Blas {
             b: Layout::of(&product.b),
             out: Layout::of(&product.out),
             bias: product.bias.map(|bias| bias.dtype()),
+            onto: product.onto.map(|onto| alignment(onto.address())),
         };
         if !self.plans.contains_key(&key) {
             let plan = Plan::new(self.handle, key, product)?;
@@ -106,8 +113,10 @@ impl Blas {
         if let Some(bias) = product.bias {
             plan.set_bias(bias.address())?;
         }
-        let beta = if product.accumulate { 1.0f32 } else { 0.0 };
+        let adds = product.accumulate || product.onto.is_some();
+        let beta = if adds { 1.0f32 } else { 0.0 };
         let [a, b, out] = [&product.a, &product.b, &product.out].map(|m| pointer(address(m)));
+        let before = product.onto.map_or(out, |onto| pointer(onto.address()));
         // SAFETY: `Product::run` bounded every element; the arrays live until what reads them is
         // queued, and the descriptors as long as the program. Columns come first to this library, so
         // the transposed product is asked for: outᵀ = bᵀ · aᵀ.
@@ -122,7 +131,7 @@ impl Blas {
                 plan.b,
                 a,
                 plan.a,
-                out,
+                before,
                 plan.out,
                 out,
                 plan.out,
@@ -180,7 +189,9 @@ impl Plan {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let wishes = result::create_matmul_pref()?;
         let limit = WORKSPACE_BYTES as u64;
-        let aligned = [key.b.alignment, key.a.alignment, key.out.alignment];
+        let out = key.out.alignment;
+        let before = key.onto.unwrap_or(out);
+        let aligned = [key.b.alignment, key.a.alignment, before, out];
         // SAFETY: the preference was just created and ends here; attributes are read by their size.
         #[allow(unsafe_code)]
         unsafe {
@@ -201,7 +212,7 @@ impl Plan {
                 ),
                 (
                     Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-                    aligned[2],
+                    aligned[3],
                 ),
             ] {
                 let value = (&raw const alignment).cast();
