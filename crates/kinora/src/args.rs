@@ -111,7 +111,7 @@ pub struct GenerateArgs {
     pub decode_chunk: Option<usize>,
     /// Most memory to use, in GiB [default: what is free]. On a card, weights that do not fit are brought
     /// as they are used.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "max-memory", allow_negative_numbers = true)]
     pub max_memory_gib: Option<f64>,
     /// Write the first, the middle and the last frame of the denoised estimate to this picture after
     /// every step.

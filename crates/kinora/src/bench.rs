@@ -10,6 +10,7 @@ use crate::{device, memory};
 use anyhow::bail;
 use kinora_model::compute::Compute;
 use kinora_tensor::{machine, made_device_bytes, synchronize};
+use kinora_train::compute::training_on;
 use serde_json::{Map, Value, json};
 use stages::Subject;
 use std::io::Write as _;
@@ -64,12 +65,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         bail!("--runs: expected at least 1");
     }
     let reporter = Reporter::new(Manner::choose(args.json));
-    let wanted = |stage: &BenchStage| args.stage.is_empty() || args.stage.contains(stage);
-    let stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
     let (place, (), why) = device::choose(args.device, args.dtype, |_| Ok(()))?;
     if let (Some(why), false) = (why, args.json) {
         reporter.tell("device", &why, Value::Null)?;
     }
+    let stages = stages(args, place.compute, &reporter)?;
     // The machine is always measured: a rate says little without its ceiling.
     let (peak_gflops, bandwidth_gbs) = ceiling(place.compute)?;
     let subject = Subject::new(args, place.compute)?;
@@ -123,6 +123,31 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         writeln!(out, "peak memory {mib} MiB")?;
     }
     Ok(Outcome::Done)
+}
+
+/// What is to be measured. A training step is left out where nothing trains, unless it is asked for.
+///
+/// # Errors
+/// When it is.
+fn stages(
+    args: &BenchArgs,
+    compute: Compute,
+    reporter: &Reporter,
+) -> anyhow::Result<Vec<BenchStage>> {
+    let wanted = |stage: &BenchStage| args.stage.is_empty() || args.stage.contains(stage);
+    let mut stages: Vec<BenchStage> = STAGES.into_iter().filter(wanted).collect();
+    match training_on(compute.device(), Some(compute.dtype())) {
+        Err(why) if args.stage.contains(&BenchStage::TrainStep) => return Err(why.into()),
+        Err(why) => {
+            stages.retain(|stage| *stage != BenchStage::TrainStep);
+            if !args.json {
+                let text = format!("no training step is measured: {why}");
+                reporter.tell("left-out", &text, Value::Null)?;
+            }
+        }
+        Ok(_) => {}
+    }
+    Ok(stages)
 }
 
 /// What the device does at best: GFLOP/s, those of a card as it multiplies matrices in its type; and GB/s
@@ -222,17 +247,40 @@ mod tests {
         assert!(here.line(400_000.0, 3000.0).ends_with(" 50%"));
     }
 
-    #[test]
-    fn a_stage_on_a_card_tells_what_it_moved() {
+    fn args(words: &str) -> BenchArgs {
         use crate::args::{Cli, Verb};
         use clap::Parser as _;
+        let words = format!("kinora bench {words}");
+        let Verb::Bench(args) = Cli::parse_from(words.split_whitespace()).verb else {
+            panic!("the verb is `bench`");
+        };
+        args
+    }
+
+    #[test]
+    fn where_nothing_trains_no_training_step_is_measured() {
+        use kinora_tensor::{DType, Device};
+        let reporter = Reporter::new(Manner::Lines);
+        let stages_in = |words: &str, dtype| {
+            let compute = Compute::new(Device::Cuda(0), dtype).unwrap();
+            stages(&args(words), compute, &reporter)
+        };
+        assert_eq!(stages_in("", DType::BF16).unwrap(), STAGES);
+        assert_eq!(stages_in("", DType::F16).unwrap(), STAGES[..5]);
+        let refused = stages_in("--stage train-step", DType::F16).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("expected bf16 or f32, found f16")
+        );
+    }
+
+    #[test]
+    fn a_stage_on_a_card_tells_what_it_moved() {
         let Some(card) = kinora_tensor::host_device(1 << 30) else {
             return;
         };
-        let words = "kinora bench --preset tiny --frames 2 --width 16 --height 16";
-        let Verb::Bench(args) = Cli::parse_from(words.split(' ')).verb else {
-            panic!("the verb is `bench`");
-        };
+        let args = args("--preset tiny --frames 2 --width 16 --height 16");
         let compute = Compute::new(card, kinora_tensor::DType::F32).unwrap();
         let subject = Subject::new(&args, compute).unwrap();
         let reporter = Reporter::new(Manner::Lines);
