@@ -80,6 +80,7 @@ fn work(args: &GenerateArgs, stop: &AtomicBool) -> anyhow::Result<Outcome> {
         stage: None,
         args,
         vae: &model.vae,
+        decoding: settings.decoding,
         compute: model.compute,
         failed: None,
         step: (false, None),
@@ -229,6 +230,7 @@ struct Watch<'a> {
     stage: Option<(generate::Stage, Stage<'a>)>,
     args: &'a GenerateArgs,
     vae: &'a Vae,
+    decoding: Decoding,
     compute: Compute,
     /// The first thing that went wrong in showing it.
     failed: Option<anyhow::Error>,
@@ -283,6 +285,22 @@ impl Watch<'_> {
         }
     }
 
+    /// One frame of latents `[1, 1, h, w, c]` as pixels, in the memory that was planned for all of them.
+    fn decoded(&self, latents: &Tensor) -> anyhow::Result<Tensor> {
+        let latents = ops::scale(latents, 1.0 / self.vae.config().scaling_factor)?;
+        let latents = self.compute.there(&latents)?;
+        let Decoding::Bounded { budget_bytes } = self.decoding else {
+            return Ok(Compute::back(&self.vae.decode(&latents)?)?);
+        };
+        let mut decoded = None;
+        self.vae
+            .decode_bounded(&latents, budget_bytes, |_, frame| {
+                decoded = Some(Compute::back(&frame)?);
+                Ok(ControlFlow::Continue(()))
+            })?;
+        decoded.context("a decode gives a frame")
+    }
+
     /// The first, the middle and the last frame of an estimate `[1, t, h, w, c]`, each decoded alone.
     fn preview(&self, denoised: &Tensor) -> anyhow::Result<()> {
         let Some(path) = &self.args.preview else {
@@ -293,12 +311,9 @@ impl Watch<'_> {
         shown.dedup();
         let mut pictures = Vec::new();
         for frame in shown {
-            let latents = ops::narrow(denoised, 1, frame, 1)?;
-            let latents = ops::scale(&latents, 1.0 / self.vae.config().scaling_factor)?;
-            let decoded = self.vae.decode(&self.compute.there(&latents)?)?;
-            let decoded = Compute::back(&decoded)?;
-            let &[_, _, height, width, _] = decoded.dims() else {
-                bail!("a clip has five axes")
+            let decoded = self.decoded(&ops::narrow(denoised, 1, frame, 1)?)?;
+            let &[.., height, width, _] = decoded.dims() else {
+                bail!("a frame has rows, columns and channels")
             };
             let bytes = rgb8_from_tensor(&decoded)?;
             pictures.push(Rgb8Image::new(width, height, bytes)?);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::args::{Cli, Verb};
 use clap::Parser as _;
+use kinora_tensor::testing::{assert_close, numbers};
 use kinora_tensor::{Device, card_memory, host_device, peak_device_bytes};
 use std::path::PathBuf;
 
@@ -234,4 +235,35 @@ fn memory_that_runs_out_during_the_work_is_a_sentence_and_leaves_no_file() {
     assert!(said.contains("take fewer frames"), "{said}");
     assert_eq!(folder.names(), ["still.png"]);
     assert_eq!(card_memory(card).unwrap().used_bytes(), 0);
+}
+
+#[test]
+fn a_preview_keeps_to_the_memory_of_a_bounded_decode_and_is_the_same_picture() {
+    let folder = Folder::new();
+    let args = folder.args(Device::Cpu, &[]).unwrap();
+    let model = Model::load(&Weights::open(MODEL).unwrap()).unwrap();
+    let (reporter, stop) = (Reporter::new(Manner::Lines), AtomicBool::new(false));
+    let latents = numbers([1, 1, 4, 4, model.vae.config().latent_channels], 1);
+    let decoded = |decoding| {
+        let watch = Watch {
+            reporter: &reporter,
+            stop: &stop,
+            stage: None,
+            args: &args,
+            vae: &model.vae,
+            decoding,
+            compute: model.compute,
+            failed: None,
+            step: (false, None),
+        };
+        watch.decoded(&latents)
+    };
+    let whole = decoded(Decoding::Whole).unwrap();
+    let budget_bytes = 1 << 30;
+    let bounded = decoded(Decoding::Bounded { budget_bytes }).unwrap();
+    assert_eq!(bounded.dims(), &whole.dims()[1..]); // without the axis of clips
+    assert_close(&bounded.to_vec(), &whole.to_vec(), 1e-5);
+    // The budget is kept: one that nothing fits into is refused.
+    let refused = decoded(Decoding::Bounded { budget_bytes: 1 }).unwrap_err();
+    assert!(refused.to_string().contains("the budget is 1"), "{refused}");
 }
