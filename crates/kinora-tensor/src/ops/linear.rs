@@ -133,9 +133,8 @@ fn linear_on_card(
     ))
 }
 
-/// Records a layer with a weight and perhaps a bias on a card, perhaps added to what was there, from its
-/// result and extents: it is given
-/// how dx follows from dy and w, and dw, in the type of w, from x and dy.
+/// Records a layer with a weight and perhaps a bias on a card, perhaps added to something, from its result
+/// and extents: it is given how dx follows from dy and w, and dw, in the type of w, from x and dy.
 pub(super) fn layer_on_card(
     (y, dims): (cuda::Array, Vec<usize>),
     (x, w, b, onto): (&Tensor, &Tensor, Option<&Tensor>, Option<&Tensor>),
