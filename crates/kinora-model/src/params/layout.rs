@@ -42,26 +42,39 @@ impl Layout {
     ///
     /// # Panics
     /// When the values do not fill the extents.
-    pub fn memory_from_file<T: Copy + Send + Sync>(
+    pub fn memory_from_file<T: Copy + Default + Send + Sync>(
         self,
         values: &[T],
         memory_dims: &[usize],
     ) -> Vec<T> {
+        self.memory_from_stored(values, memory_dims, |value| value)
+    }
+
+    /// As [`Layout::memory_from_file`], each value read by `read` on its way.
+    ///
+    /// # Panics
+    /// When the values do not fill the extents.
+    pub(crate) fn memory_from_stored<T: Copy + Sync, R: Copy + Default + Send>(
+        self,
+        values: &[T],
+        memory_dims: &[usize],
+        read: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
         let (kernel, i) = self.kernel_and_input(memory_dims);
-        transpose_each(values, i, kernel) // [o, i, k] -> [o, k, i]
+        transpose_each(values, i, kernel, read) // [o, i, k] -> [o, k, i]
     }
 
     /// Values in memory's order, put into a file's order.
     ///
     /// # Panics
     /// When the values do not fill the extents.
-    pub fn file_from_memory<T: Copy + Send + Sync>(
+    pub fn file_from_memory<T: Copy + Default + Send + Sync>(
         self,
         values: &[T],
         memory_dims: &[usize],
     ) -> Vec<T> {
         let (kernel, i) = self.kernel_and_input(memory_dims);
-        transpose_each(values, kernel, i) // [o, k, i] -> [o, i, k]
+        transpose_each(values, kernel, i, |value| value) // [o, k, i] -> [o, i, k]
     }
 
     /// Both layouts that move values differ by the same thing: whether the kernel's positions or
@@ -75,28 +88,32 @@ impl Layout {
     }
 }
 
-/// Each stretch of `rows · columns` values, a matrix of `rows` rows, transposed.
-pub(crate) fn transpose_each<T: Copy + Send + Sync>(
+/// Each stretch of `rows · columns` values, a matrix of `rows` rows, transposed, each value read by `read`
+/// on its way: memory is written once, on all cores.
+pub(crate) fn transpose_each<T: Copy + Sync, R: Copy + Default + Send>(
     values: &[T],
     rows: usize,
     columns: usize,
-) -> Vec<T> {
+    read: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
     let size = rows * columns;
     if rows == 1 || columns == 1 || values.is_empty() {
-        return values.to_vec();
+        return values.iter().map(|value| read(*value)).collect();
     }
     assert!(
         values.len().is_multiple_of(size),
         "{} values are not whole matrices of {rows} × {columns}",
         values.len()
     );
-    let mut out = values.to_vec();
+    // Zeros are pages that the system hands out untouched.
+    let mut out = vec![R::default(); values.len()];
     out.par_chunks_mut(size)
         .zip(values.par_chunks(size))
         .for_each(|(out, values)| {
             for (column, out) in out.chunks_exact_mut(rows).enumerate() {
-                for (row, out) in out.iter_mut().enumerate() {
-                    *out = values[row * columns + column];
+                let values = values[column..].iter().step_by(columns);
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = read(*value);
                 }
             }
         });

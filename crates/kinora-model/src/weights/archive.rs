@@ -124,31 +124,30 @@ impl Stored {
         Ok(match self.dtype {
             DType::F32 => {
                 let bits = bytes.as_chunks::<4>().0;
-                let moved = self.moved(bits, memory_dims, layout);
-                let values = moved.iter().map(|bits| f32::from_le_bytes(*bits));
-                Tensor::from_vec(values.collect(), memory_dims)?
+                let values = self.moved(bits, memory_dims, layout, f32::from_le_bytes);
+                Tensor::from_vec(values, memory_dims)?
             }
             DType::F16 | DType::BF16 => {
                 let bits = bytes.as_chunks::<2>().0;
-                let moved = self.moved(bits, memory_dims, layout);
-                let bits = moved.iter().map(|bits| u16::from_le_bytes(*bits));
-                Tensor::from_bits16(bits.collect(), self.dtype, memory_dims)?
+                let bits = self.moved(bits, memory_dims, layout, u16::from_le_bytes);
+                Tensor::from_bits16(bits, self.dtype, memory_dims)?
             }
         })
     }
 
-    fn moved<T: Copy + Send + Sync>(
+    fn moved<T: Copy + Sync, R: Copy + Default + Send>(
         &self,
         values: &[T],
         memory_dims: &[usize],
         layout: Layout,
-    ) -> Vec<T> {
+        read: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
         match (self.transposed, &self.dims[..]) {
             (true, &[rows, columns]) => {
                 // The file holds [columns, rows].
-                crate::params::transpose_each(values, columns, rows)
+                crate::params::transpose_each(values, columns, rows, read)
             }
-            _ => layout.memory_from_file(values, memory_dims),
+            _ => layout.memory_from_stored(values, memory_dims, read),
         }
     }
 }
