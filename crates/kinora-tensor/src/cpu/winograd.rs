@@ -2,7 +2,7 @@
 //! times fewer multiplications along one axis, four times fewer over two.
 //!
 //! The result is cut into tiles of 4 (or 4×4) places. A block of tiles is taken to the points of the
-//! rule (`rule`, `tiles`); then every pass (`pass`) over 32 channels out takes its share of the weight
+//! rule (`rule`, `tiles`); then every pass (`pass`) over 32 or 64 channels out takes its share of the weight
 //! there too (`weight`), multiplies point by point (`micro`), and brings its sums back to places. The
 //! weight is transformed where it is used, in cache, once for each block of tiles, so nothing as large
 //! as a transformed weight (four times the weight) is ever stored; a block holds enough tiles to make
@@ -16,7 +16,7 @@ mod weight;
 
 use crate::cpu::shared::Shared;
 use crate::storage;
-use micro::{CHANNELS, TILES};
+use micro::TILES;
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 use rule::{POINTS, RESULTS, TAPS};
@@ -101,8 +101,13 @@ pub(crate) struct Winograd<'a, const R: usize, const RT: usize, const RR: usize>
 }
 
 /// Values of transformed pixels in one block, per row of points: 8 MB over pictures, a third-level
-/// cache's part; along time, where transforming the weights costs little, less.
+/// cache's part, and less along time.
 const BLOCK_VALUES_PER_ROW: usize = 350 << 10;
+/// Groups of tiles that a block has at least, as long as they are no more than `LARGEST_BLOCK_VALUES`: for fewer,
+/// taking the weights to the points costs more than pixels from memory do.
+const LEAST_GROUPS: usize = 64;
+/// 48 MB.
+const LARGEST_BLOCK_VALUES: usize = 12 << 20;
 
 impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
     /// Whether this way is expected to be faster than multiplying gathered rows: in multiplications
@@ -111,10 +116,29 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         const WEIGHT: usize = 350; // of one channel in and one out
         const VALUE: usize = 16; // of one value at one point
         let direct = self.grid.outer * self.grid.to.len() * RT * TAPS * self.from * self.to;
-        let (from, to) = (self.from, self.to.next_multiple_of(CHANNELS));
+        let (from, to) = (self.from, self.to.next_multiple_of(NARROW));
         let values = self.tiles().next_multiple_of(TILES) * R * POINTS;
         let here = values * (from * to + VALUE * (from + to)) + WEIGHT * R / POINTS * from * to;
         here < direct
+    }
+
+    /// How many groups of tiles are at the points at once.
+    fn groups_per_block(&self) -> usize {
+        let row = POINTS * TILES * self.from.max(1);
+        let least = (LARGEST_BLOCK_VALUES / (R * row)).min(LEAST_GROUPS);
+        (BLOCK_VALUES_PER_ROW / row).max(least).max(4)
+    }
+
+    fn plan(&self, groups: usize) -> Plan {
+        let stretches = self.from.div_ceil(DEPTH).max(1);
+        let wide = groups >= 16 && self.to.is_multiple_of(WIDE);
+        Plan {
+            points: R * POINTS,
+            groups,
+            channels: self.from,
+            depth: self.from.div_ceil(stretches).max(1),
+            width: if wide { WIDE } else { NARROW },
+        }
     }
 
     fn tile_rows(&self) -> usize {
@@ -145,13 +169,12 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         if groups == 0 || self.to == 0 {
             return;
         }
-        let per_block = BLOCK_VALUES_PER_ROW / (POINTS * TILES * self.from.max(1));
-        let blocks = groups.div_ceil(per_block.max(4));
+        let blocks = groups.div_ceil(self.groups_per_block());
         let per_block = groups.div_ceil(blocks);
-        let mut points = storage::scratch(Plan::new(R * POINTS, per_block, self.from).len());
+        let mut points = storage::scratch(self.plan(per_block).len());
         let out = Shared::new(out);
         for first in (0..groups).step_by(per_block) {
-            let plan = Plan::new(R * POINTS, per_block.min(groups - first), self.from);
+            let plan = self.plan(per_block.min(groups - first));
             self.block(plan, first, &mut points, &out);
         }
         storage::recycle(points);
@@ -170,14 +193,14 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
                 points: shared,
             });
         });
-        let across = self.to.div_ceil(CHANNELS);
+        let across = self.to.div_ceil(plan.width);
         // Each core wants a few tasks; cutting the tiles too costs another transform of the weights.
         let along = (3 * rayon::current_num_threads()).div_ceil(across);
         let along = along.min(plan.groups / 8).max(1);
         let per_task = plan.groups.div_ceil(along);
         let points = &*points;
         (0..across * along).into_par_iter().for_each(|task| {
-            let (channel, part) = (task / along * CHANNELS, task % along);
+            let (channel, part) = (task / along * plan.width, task % along);
             let groups = part * per_task..((part + 1) * per_task).min(plan.groups);
             if !groups.is_empty() {
                 Arch::new().dispatch(pass::Pass {
@@ -186,7 +209,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
                     first,
                     groups,
                     points,
-                    channels: channel..(channel + CHANNELS).min(self.to),
+                    channels: channel..(channel + plan.width).min(self.to),
                     out,
                 });
             }
@@ -194,9 +217,14 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
     }
 }
 
+/// Channels out of one pass: where there are tiles enough to make up for a fuller cache, a wide one reads them
+/// half as often.
+const WIDE: usize = 64;
+const NARROW: usize = 32;
+
 /// Channels in that are multiplied at a time: two panels and six tiles of them fill half of a
 /// first-level cache, and sums in short stretches round less.
-const DEPTH: usize = 96;
+const DEPTH: usize = 64;
 
 /// How a block of tiles at the points lies in memory: `[stretch of channels][point][group][tile]
 /// [channel]`, so that one multiplication after the other reads on where the last one stopped.
@@ -207,19 +235,11 @@ struct Plan {
     channels: usize,
     /// Channels of a stretch; the last may have fewer.
     depth: usize,
+    /// Channels out of one pass.
+    width: usize,
 }
 
 impl Plan {
-    fn new(points: usize, groups: usize, channels: usize) -> Self {
-        let stretches = channels.div_ceil(DEPTH).max(1);
-        Plan {
-            points,
-            groups,
-            channels,
-            depth: channels.div_ceil(stretches).max(1),
-        }
-    }
-
     fn depth_at(&self, start: usize) -> usize {
         self.depth.min(self.channels - start)
     }

@@ -4,13 +4,12 @@ use pulp::Simd;
 
 /// Tiles multiplied together: with two or four vectors of channels, their sums fill the registers.
 pub(super) const TILES: usize = 6;
-/// Channels out of one pass: one or more panels.
-pub(super) const CHANNELS: usize = 32;
 
-/// Vectors in a panel of weights: wide vectors or few registers take two, short ones four.
+/// Vectors in a panel of weights, where a pass takes so many channels out: four, whose sums fill 32 registers,
+/// or two.
 #[inline(always)]
-pub(super) const fn panel_vectors<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 && S::F32_LANES < 16 {
+pub(super) const fn panel_vectors<S: Simd>(channels: usize) -> usize {
+    if S::REGISTER_COUNT >= 32 && channels >= 4 * S::F32_LANES {
         4
     } else {
         2
@@ -18,11 +17,11 @@ pub(super) const fn panel_vectors<S: Simd>() -> usize {
 }
 
 /// `sums[r][n] += Σ_c tiles[r][c] · panel[c][n]` for the six tiles r and the channels n of one panel, or
-/// `=` where nothing was summed `before`; rows of `sums` are `CHANNELS` apart, rows of `tiles` as long as the panel.
+/// `=` where nothing was summed `before`; rows of `sums` are `stride` apart, rows of `tiles` as long as the panel.
 #[inline(always)]
 pub(super) fn multiply<S: Simd, const VECTORS: usize>(
     simd: S,
-    sums: &mut [f32],
+    (sums, stride): (&mut [f32], usize),
     tiles: &[f32],
     panel: &[[S::f32s; VECTORS]],
     before: bool,
@@ -42,7 +41,7 @@ pub(super) fn multiply<S: Simd, const VECTORS: usize>(
         }
     }
     for (r, totals) in totals.iter().enumerate() {
-        let row = &mut sums[r * CHANNELS..][..VECTORS * S::F32_LANES];
+        let row = &mut sums[r * stride..][..VECTORS * S::F32_LANES];
         for (sum, total) in S::as_mut_simd_f32s(row).0.iter_mut().zip(totals) {
             *sum = match before {
                 true => simd.add_f32s(*sum, *total),

@@ -1,6 +1,6 @@
 //! From points to places.
 
-use super::micro::{CHANNELS, TILES, multiply, panel_vectors};
+use super::micro::{TILES, multiply, panel_vectors};
 use super::rule::{POINTS, RESULTS, TAPS, along_both, points_to_results};
 use super::weight::row_to_points;
 use super::{Plan, Winograd, load, odd_lines, store};
@@ -17,7 +17,7 @@ pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize>
     pub first: usize,
     pub groups: Range<usize>,
     pub points: &'a [f32],
-    /// At most `CHANNELS` channels out.
+    /// Channels out, at most `plan.width`.
     pub channels: Range<usize>,
     pub out: &'a Shared<'a>,
 }
@@ -27,7 +27,7 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_,
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if panel_vectors::<S>() == 4 {
+        if panel_vectors::<S>(self.plan.width) == 4 {
             self.run::<S, 4>(simd);
         } else {
             self.run::<S, 2>(simd);
@@ -40,28 +40,29 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
     fn run<S: Simd, const VECTORS: usize>(&self, simd: S) {
         // Channels whose weights are gathered at a time: more of them and they leave the second-level
         // cache before the last row of points, fewer and the sums come by too often.
-        const GATHERED: usize = 256;
-        let (plan, from) = (self.plan, self.job.from);
-        let part = (GATHERED / plan.depth).max(1) * plan.depth;
-        let mut gathered = storage::scratch(RT * TAPS * part.min(from) * CHANNELS);
-        let mut panels = storage::scratch(POINTS * plan.depth * CHANNELS);
-        let stride = odd_lines(self.groups.len() * TILES * CHANNELS);
+        const GATHERED: usize = 256 * 32;
+        let (plan, from, width) = (self.plan, self.job.from, self.plan.width);
+        let part = (GATHERED / width / plan.depth).max(1) * plan.depth;
+        let mut gathered = storage::scratch(RT * TAPS * part.min(from) * width);
+        let mut panels = storage::scratch(POINTS * plan.depth * width);
+        let stride = odd_lines(self.groups.len() * TILES * width);
         let mut sums = storage::scratch(R * POINTS * stride);
         if from == 0 {
             sums.fill(0.0); // Nothing will be summed.
         }
         for start in (0..from).step_by(part) {
             let part = start..(start + part).min(from);
-            let gathered = &mut gathered[..RT * TAPS * part.len() * CHANNELS];
+            let gathered = &mut gathered[..RT * TAPS * part.len() * width];
             self.job
                 .weight
-                .gather::<S>(part.clone(), self.channels.clone(), gathered);
+                .gather::<S>(part.clone(), self.channels.clone(), width, gathered);
             for row in 0..R {
                 let sums = &mut sums[row * POINTS * stride..];
                 for start in part.clone().step_by(plan.depth) {
                     let at = start - part.start;
                     let stretch = at..at + plan.depth_at(start);
-                    row_to_points::<S, VECTORS, R, RT>(simd, gathered, row, stretch, &mut panels);
+                    let from = (&*gathered, width);
+                    row_to_points::<S, VECTORS, R, RT>(simd, from, row, stretch, &mut panels);
                     self.multiply_row::<S, VECTORS>(simd, row, start, &panels, sums, stride);
                 }
             }
@@ -75,7 +76,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
     }
 
     /// Adds the stretch of channels from `start` to the sums of one row of points, `[point][group]
-    /// [tile][CHANNELS]`, points `stride` apart.
+    /// [tile][channel]`, points `stride` apart.
     #[inline(always)]
     fn multiply_row<S: Simd, const VECTORS: usize>(
         &self,
@@ -87,17 +88,19 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
         stride: usize,
     ) {
         let (depth, width) = (self.plan.depth_at(start), VECTORS * S::F32_LANES);
+        let all = self.plan.width;
         let used = self.channels.len().div_ceil(width);
         for k in 0..POINTS {
-            let panels = &panels[k * depth * CHANNELS..][..depth * CHANNELS];
+            let panels = &panels[k * depth * all..][..depth * all];
             let sums = &mut sums[k * stride..][..stride];
             for (n, group) in self.groups.clone().enumerate() {
                 let at = self.plan.at(start, row * POINTS + k, group, 0);
                 let tiles = &self.points[at..][..TILES * depth];
-                let sums = &mut sums[n * TILES * CHANNELS..][..TILES * CHANNELS];
+                let sums = &mut sums[n * TILES * all..][..TILES * all];
                 for (panel, values) in panels.chunks_exact(depth * width).take(used).enumerate() {
                     let (vectors, _) = S::as_simd_f32s(values).0.as_chunks::<VECTORS>();
-                    multiply(simd, &mut sums[panel * width..], tiles, vectors, start > 0);
+                    let sums = (&mut sums[panel * width..], all);
+                    multiply(simd, sums, tiles, vectors, start > 0);
                 }
             }
         }
@@ -114,7 +117,8 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
                 let mut products = [[zero; POINTS]; R];
                 for r in 0..R {
                     for j in 0..POINTS {
-                        let at = (r * POINTS + j) * stride + (k * TILES + t) * CHANNELS + start;
+                        let at =
+                            (r * POINTS + j) * stride + (k * TILES + t) * self.plan.width + start;
                         products[r][j] = load(simd, &sums[at..at + S::F32_LANES]);
                     }
                 }

@@ -1,6 +1,5 @@
 //! From weights to points.
 
-use super::micro::CHANNELS;
 use super::rule::{POINTS, TAPS, taps_to_point, taps_to_points};
 use super::{load, store};
 use crate::cpu::transpose::{SIDE, transpose};
@@ -38,19 +37,27 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// What leads from the channels `from` to the channels `to`, as `[taps][from][CHANNELS]`, zero
+    /// What leads from the channels `from` to the channels `to`, as `[taps][from][width]`, zero
     /// beyond a short `to`.
     #[inline(always)]
-    pub(super) fn gather<S: Simd>(&self, from: Range<usize>, to: Range<usize>, out: &mut [f32]) {
-        if to.len() < CHANNELS {
+    pub(super) fn gather<S: Simd>(
+        &self,
+        from: Range<usize>,
+        to: Range<usize>,
+        width: usize,
+        out: &mut [f32],
+    ) {
+        if to.len() < width {
             out.fill(0.0);
         }
         let mut wide = storage::scratch(SIDE * from.len());
-        for (tap, out) in out.chunks_exact_mut(from.len() * CHANNELS).enumerate() {
+        for (tap, out) in out.chunks_exact_mut(from.len() * width).enumerate() {
             match self.direction {
-                Direction::Forward => self.gather_forward::<S>(tap, &from, &to, &mut wide, out),
+                Direction::Forward => {
+                    self.gather_forward::<S>(tap, (&from, &to), &mut wide, (out, width))
+                }
                 Direction::Backward => {
-                    for (o, out) in from.clone().zip(out.chunks_exact_mut(CHANNELS)) {
+                    for (o, out) in from.clone().zip(out.chunks_exact_mut(width)) {
                         let start = (o * self.taps + self.taps - 1 - tap) * self.inner + to.start;
                         self.values.widen_into(start, &mut out[..to.len()]);
                     }
@@ -66,10 +73,9 @@ impl<'a> Weight<'a> {
     fn gather_forward<S: Simd>(
         &self,
         tap: usize,
-        from: &Range<usize>,
-        to: &Range<usize>,
+        (from, to): (&Range<usize>, &Range<usize>),
         wide: &mut [f32],
-        out: &mut [f32],
+        (out, width): (&mut [f32], usize),
     ) {
         let depth = from.len();
         for first in to.clone().step_by(SIDE) {
@@ -90,17 +96,17 @@ impl<'a> Weight<'a> {
                     None => &wide[n_known * depth..][..depth],
                 };
             }
-            transpose::<S>(&rows, &mut out[first - to.start..], CHANNELS);
+            transpose::<S>(&rows, &mut out[first - to.start..], width);
         }
     }
 }
 
-/// Takes the channels `stretch` of gathered weights `[taps][from][CHANNELS]` to one row of points, as
+/// Takes the channels `stretch` of gathered weights `[taps][from][width]` to one row of points, as
 /// `[point][panel][channel][lane]`.
 #[inline(always)]
 pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const RT: usize>(
     simd: S,
-    gathered: &[f32],
+    (gathered, all): (&[f32], usize),
     row: usize,
     stretch: Range<usize>,
     panels: &mut [f32],
@@ -109,12 +115,12 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
     let tap_stride = gathered.len() / (RT * TAPS);
     let (depth, width) = (stretch.len(), VECTORS * S::F32_LANES);
     for (c, channel) in stretch.enumerate() {
-        for (v, start) in (0..CHANNELS).step_by(S::F32_LANES).enumerate() {
+        for (v, start) in (0..all).step_by(S::F32_LANES).enumerate() {
             let mut line = [zero; TAPS];
             for k in 0..TAPS {
                 let mut column = [zero; TAPS];
                 for r in 0..RT {
-                    let at = (r * TAPS + k) * tap_stride + channel * CHANNELS + start;
+                    let at = (r * TAPS + k) * tap_stride + channel * all + start;
                     column[r] = load(simd, &gathered[at..at + S::F32_LANES]);
                 }
                 // A single row of taps is at its point already.
@@ -127,7 +133,7 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
             let points = taps_to_points(simd, line);
             let at = (v / VECTORS * depth + c) * width + v % VECTORS * S::F32_LANES;
             for k in 0..POINTS {
-                let panel = &mut panels[k * depth * CHANNELS + at..][..S::F32_LANES];
+                let panel = &mut panels[k * depth * all + at..][..S::F32_LANES];
                 store(simd, panel, points[k]);
             }
         }
