@@ -3,12 +3,18 @@
 use super::Linear;
 use crate::Result;
 use crate::params::Source;
-use kinora_tensor::{Tensor, is_recording, ops};
+use kinora_tensor::{Device, Tensor, is_recording, ops};
 
-/// How many tokens are widened at once where nothing is recorded. All at once, the widened ones
-/// would be the largest array of the whole network, eight times as wide as any other; in runs this
-/// long the weights are still read seldom enough to cost nothing.
-const RUN: usize = 4096;
+/// How many tokens are widened at once where nothing is recorded: all at once, the widened ones
+/// would be the largest array of the whole network. In runs this long the weights are still read seldom
+/// enough to cost nothing. The processor gates tokens as it widens them, so that they take half as much
+/// room and less, and a run can be longer; each is copied in and out.
+fn run_on(device: Device) -> usize {
+    match device {
+        Device::Cpu => 16384,
+        _ => 4096,
+    }
+}
 
 /// Widens four times, gates by GELU, and narrows again: GEGLU, Shazeer 2020.
 #[derive(Clone, Debug)]
@@ -39,15 +45,16 @@ impl FeedForward {
     pub fn forward_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
         let channels = x.shape().last();
         let tokens = x.elements() / channels.max(1);
-        if is_recording() || tokens <= RUN {
+        let run = run_on(x.device());
+        if is_recording() || tokens <= run {
             return self.at_once(onto, x);
         }
         let [x_rows, onto_rows] = [x, onto].map(|x| x.reshape([tokens, channels]));
         let (x_rows, onto_rows) = (x_rows?, onto_rows?);
-        let runs = (0..tokens).step_by(RUN).map(|first| {
-            let len = RUN.min(tokens - first);
-            let run = |rows| ops::narrow(rows, 0, first, len);
-            self.at_once(&run(&onto_rows)?, &run(&x_rows)?)
+        let runs = (0..tokens).step_by(run).map(|first| {
+            let len = run.min(tokens - first);
+            let rows_of = |rows| ops::narrow(rows, 0, first, len);
+            self.at_once(&rows_of(&onto_rows)?, &rows_of(&x_rows)?)
         });
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let joined = ops::concat(&runs.iter().collect::<Vec<_>>(), 0)?;
@@ -55,7 +62,7 @@ impl FeedForward {
     }
 
     fn at_once(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let gated = ops::geglu(&self.widen.forward(x)?)?;
+        let gated = self.widen.forward_gated(x)?;
         self.narrow.forward_onto(onto, &gated)
     }
 }
@@ -69,8 +76,9 @@ mod tests {
     #[test]
     fn in_runs_it_gives_what_it_gives_at_once() -> Result<()> {
         let layer = FeedForward::new(&Source::fresh(1), 6)?;
-        let x = numbers([2, RUN - 3, 6], 2);
-        let onto = numbers([2, RUN - 3, 6], 3);
+        let tokens = run_on(Device::Cpu) - 3;
+        let x = numbers([2, tokens, 6], 2);
+        let onto = numbers([2, tokens, 6], 3);
         let at_once = layer.forward_onto(&onto, &x)?;
         let in_runs = no_grad(|| layer.forward_onto(&onto, &x))?;
         assert_eq!(in_runs.dims(), x.dims());

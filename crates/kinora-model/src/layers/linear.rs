@@ -72,6 +72,22 @@ impl Linear {
         Ok(ops::linear(x, &self.weight.for_work()?, bias.as_ref())?)
     }
 
+    /// Half of what it makes of `x`, gated by the other half: GEGLU.
+    ///
+    /// # Shapes
+    /// `x` `[.., i]`; the result is `[.., o/2]`.
+    ///
+    /// # Errors
+    /// When the channels of `x` are not the layer's, or o is odd.
+    pub fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(Param::for_work).transpose()?;
+        Ok(ops::linear_geglu(
+            x,
+            &self.weight.for_work()?,
+            bias.as_ref(),
+        )?)
+    }
+
     /// `onto` + what it makes of `x`, in one pass.
     ///
     /// # Shapes

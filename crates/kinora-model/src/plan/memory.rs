@@ -9,8 +9,11 @@ use crate::compute::Compute;
 use crate::unet::{LevelKind, UNetConfig};
 use crate::vae::VaeConfig;
 
-/// Tokens a feed-forward layer widens at a time.
-const FEED_FORWARD_RUN: usize = 4096;
+/// Values a feed-forward layer of one channel holds beside its input and its result: four for each token of
+/// a run where they are gated as they are widened, eight more of a shorter run elsewhere.
+fn feed_forward_values(tokens: usize) -> usize {
+    (4 * tokens.min(16384)).max(12 * tokens.min(4096))
+}
 
 const F32: usize = size_of::<f32>();
 
@@ -145,7 +148,7 @@ impl<'a> Walk<'a> {
         let residual = joined + (i + o).max(3 * o);
         let mut widest = pixels * residual;
         if kind == LevelKind::Attends {
-            let run = pixels.min(FEED_FORWARD_RUN) * 12 * o;
+            let run = feed_forward_values(pixels) * o;
             // Input, tokens and placed tokens, their sum, norm, queries, keys, values, attended and
             // projected; a feed-forward layer comes after and holds as many.
             widest = widest.max(10 * pixels * o + run);

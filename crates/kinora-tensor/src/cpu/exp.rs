@@ -65,6 +65,12 @@ pub(crate) fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
+/// x · Φ(x): GELU, Hendrycks and Gimpel 2016.
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    x * normal_cdf(x)
+}
+
 /// The normal density φ(x) = exp(−x² / 2) / √(2π).
 #[inline(always)]
 pub(crate) fn normal_density(x: f32) -> f32 {

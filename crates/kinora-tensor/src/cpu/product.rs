@@ -6,6 +6,7 @@
 //! met where their values are far apart. Values of 16 bits are widened on either way.
 
 mod block;
+mod gated;
 mod pack;
 mod tile;
 
@@ -13,6 +14,7 @@ use super::matmul::MatRef;
 use super::shared::Shared;
 use crate::storage;
 use block::Block;
+pub(crate) use gated::{gated, takes as takes_gated};
 pub(crate) use pack::Widen;
 use pack::{pack_panel, take_line};
 use pulp::{Arch, Simd, WithSimd};
@@ -202,27 +204,20 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         let strip_lines = tile::strip_lines::<S>();
         let strips = self.other.rows.div_ceil(strip_lines);
         let count = self.whole.div_ceil(self.width).max(1);
-        let block = (BLOCK_VALUES / (self.width * stretch)).clamp(1, count);
-        let blocks = count.div_ceil(block);
-        let strip_values = block * self.width * strip_lines;
-        let wanted = (20 * rayon::current_num_threads()).div_ceil(blocks);
-        let group = strips
-            .div_ceil(wanted)
-            .min(SUMS_VALUES / strip_values)
-            .max(TASK_WORK.div_ceil(strip_values * terms))
-            .min(strips);
-        (0..blocks * strips.div_ceil(group))
+        let division = Division::of(count, (self.width, stretch, terms), (strips, strip_lines));
+        let whole = division.block * self.width;
+        (0..division.tasks())
             .into_par_iter()
             .with_max_len(1)
             .for_each(|task| {
-                let (block_number, first_strip) = (task % blocks, task / blocks * group);
-                let first = block_number * block * self.width;
+                let (blocks, strips) = division.task(task);
+                let first = blocks.start * self.width;
                 self.simd.vectorize(Block {
                     job: self,
                     panels: &panels[aligned(&panels)..],
-                    loose: if block_number == 0 { &loose } else { &[] },
-                    lines: first..(first + block * self.width).min(self.whole),
-                    strips: first_strip..(first_strip + group).min(strips),
+                    loose: if first == 0 { &loose } else { &[] },
+                    lines: first..(first + whole).min(self.whole),
+                    strips,
                     stretch,
                 });
             });
@@ -251,6 +246,53 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
             take_line(self.vector, line, 0..terms, out);
         }
         (panels, loose)
+    }
+}
+
+/// How a product is cut into tasks: each has a block of panels and a group of strips.
+struct Division {
+    panels: usize,
+    strips: usize,
+    block: usize,
+    group: usize,
+}
+
+impl Division {
+    /// Of panels `width` wide, of which `stretch` of all `terms` are worked off at a time, and strips of
+    /// some lines.
+    fn of(
+        panels: usize,
+        (width, stretch, terms): (usize, usize, usize),
+        (strips, lines): (usize, usize),
+    ) -> Self {
+        let block = (BLOCK_VALUES / (width * stretch)).clamp(1, panels);
+        let strip_values = block * width * lines;
+        let wanted = (20 * rayon::current_num_threads()).div_ceil(panels.div_ceil(block));
+        let group = strips
+            .div_ceil(wanted)
+            .min(SUMS_VALUES / strip_values)
+            .max(TASK_WORK.div_ceil(strip_values * terms))
+            .min(strips);
+        Division {
+            panels,
+            strips,
+            block,
+            group,
+        }
+    }
+
+    fn tasks(&self) -> usize {
+        self.panels.div_ceil(self.block) * self.strips.div_ceil(self.group)
+    }
+
+    /// The panels and the strips of a task.
+    fn task(&self, number: usize) -> (Range<usize>, Range<usize>) {
+        let blocks = self.panels.div_ceil(self.block);
+        let first = [number % blocks * self.block, number / blocks * self.group];
+        (
+            first[0]..(first[0] + self.block).min(self.panels),
+            first[1]..(first[1] + self.group).min(self.strips),
+        )
     }
 }
 

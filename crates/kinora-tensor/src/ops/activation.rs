@@ -88,12 +88,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `x` is not f32.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    pointwise(kernels!("gelu"), x, gelu_value, gelu_slope)
-}
-
-#[inline(always)]
-pub(super) fn gelu_value(x: f32) -> f32 {
-    x * exp::normal_cdf(x)
+    pointwise(kernels!("gelu"), x, exp::gelu, gelu_slope)
 }
 
 #[inline(always)]

@@ -1,9 +1,11 @@
 //! The gated linear unit of transformer feed-forwards.
 
-use super::activation::{gelu_slope, gelu_value};
-use super::on_card;
-use crate::cpu::{elementwise::BLOCK, vectorised};
-use crate::{Error, Result, Tensor, cuda, storage};
+use super::activation::gelu_slope;
+use super::{linear, on_card};
+use crate::cpu::matmul::MatRef;
+use crate::cpu::{elementwise::BLOCK, exp, product, vectorised};
+use crate::storage::{self, Stored};
+use crate::{Error, Result, Tensor, cuda, is_recording};
 use rayon::prelude::*;
 
 /// First half of the channels · GELU(second half), in one pass.
@@ -58,12 +60,43 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     }))
 }
 
+/// A linear layer and [`geglu`] of what it gives. Where nothing is recorded, and there are rows enough, the
+/// processor gates each part of the layer's result as soon as it is summed, and writes no more than that.
+///
+/// # Shapes
+/// `x` `[.., i]`, `w` `[2d, i]` in any element type, `b` `[2d]`; the result is `[.., d]`.
+///
+/// # Errors
+/// As those of [`ops::linear`](super::linear) and [`geglu`].
+pub fn linear_geglu(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (i, o) = linear::check(x, w, b)?;
+    let (rows, d) = (x.elements() / i.max(1), o / 2);
+    let operands: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
+    let apart =
+        is_recording() || !o.is_multiple_of(2) || d == 0 || !product::takes_gated(rows, i, d);
+    if on_card("linear_geglu", &operands)? || apart {
+        return geglu(&super::linear(x, w, b)?);
+    }
+    let mut out = storage::scratch(rows * d);
+    let x_rows = MatRef::new(x.as_f32()?, rows, i);
+    let bias = b.map(linear::wide);
+    let bias = bias.as_deref().unwrap_or(&[]);
+    match w.stored() {
+        Stored::F32(w) => product::gated(&mut out, x_rows, MatRef::new(w, o, i), bias),
+        Stored::F16(w) => product::gated(&mut out, x_rows, MatRef::new(w, o, i), bias),
+        Stored::BF16(w) => product::gated(&mut out, x_rows, MatRef::new(w, o, i), bias),
+    }
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("checked") = d;
+    Tensor::from_vec(out, dims)
+}
+
 #[inline(always)]
 fn forward_rows(out: &mut [f32], x: &[f32], d: usize) {
     for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(2 * d)) {
         let (value, gate) = x.split_at(d);
         for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
-            *out = value * gelu_value(*gate);
+            *out = value * exp::gelu(*gate);
         }
     }
 }
@@ -78,7 +111,7 @@ fn backward_rows(dx: &mut [f32], x: &[f32], dy: &[f32], d: usize) {
         let (dvalue, dgate) = dx.split_at_mut(d);
         let (value, gate) = x.split_at(d);
         for k in 0..d {
-            dvalue[k] = dy[k] * gelu_value(gate[k]);
+            dvalue[k] = dy[k] * exp::gelu(gate[k]);
             dgate[k] = dy[k] * value[k] * gelu_slope(gate[k]);
         }
     }
@@ -87,7 +120,8 @@ fn backward_rows(dx: &mut [f32], x: &[f32], dy: &[f32], d: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{gelu, mul, narrow};
+    use crate::no_grad;
+    use crate::ops::{gelu, linear, mul, narrow};
     use crate::testing::{assert_close, check_gradients, numbers};
 
     #[test]
@@ -102,6 +136,36 @@ mod tests {
             assert_close(&y.to_vec(), &expected.to_vec(), 1e-7);
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_layer_gated_as_it_is_summed_agrees_with_both_operations() -> Result<()> {
+        for (dims, d) in [([2, 40, 33], 50), ([1, 3, 5], 3), ([1, 7, 20], 30)] {
+            let (x, w) = (numbers(dims, 1), numbers([2 * d, dims[2]], 2));
+            let b = numbers([2 * d], 3);
+            for b in [None, Some(&b)] {
+                let expected = geglu(&linear(&x, &w, b)?)?;
+                let y = no_grad(|| linear_geglu(&x, &w, b))?;
+                assert_eq!(y.dims(), expected.dims());
+                assert_close(&y.to_vec(), &expected.to_vec(), 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_gated_layer_has_the_derivative_of_both() {
+        let inputs = [numbers([2, 3, 5], 1), numbers([8, 5], 2), numbers([8], 3)];
+        check_gradients(&inputs, |inputs| {
+            linear_geglu(&inputs[0], &inputs[1], Some(&inputs[2]))
+        });
+    }
+
+    #[test]
+    fn a_layer_of_an_odd_number_of_channels_is_refused() {
+        let (x, w) = (numbers([2, 3], 1), numbers([5, 3], 2));
+        let error = no_grad(|| linear_geglu(&x, &w, None)).unwrap_err();
+        assert!(error.to_string().contains("an even number of channels"));
     }
 
     #[test]

@@ -170,7 +170,7 @@ pub(super) fn layer_on_card(
     })
 }
 
-fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {
+pub(super) fn check(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<(usize, usize)> {
     let &[o, i] = w.dims() else {
         return Err(Error::shape("linear", "a weight [o, i]", w.dims()));
     };

@@ -38,7 +38,7 @@ pub use conv2d::{Conv2d, Pad, conv2d};
 pub use convert::convert;
 pub use elementwise::{add, add_broadcast, affine, mul, mul_broadcast, scale, sub};
 pub use embedding::embedding;
-pub use geglu::geglu;
+pub use geglu::{geglu, linear_geglu};
 pub(crate) use group_norm::group_statistics;
 pub use group_norm::{Activation, group_norm};
 pub use layer_norm::layer_norm;

@@ -76,6 +76,9 @@ fn pointwise(cases: &mut Cases) {
     for shape in [&[1, 2][..], &[5, 6], &[3, 11, 74]] {
         cases.add("geglu", &[shape], 1, |x| ops::geglu(&x[0]));
     }
+    cases.add("linear_geglu", &[&[2, 5, 3], &[8, 3], &[8]], 1, |x| {
+        ops::linear_geglu(&x[0], &x[1], Some(&x[2]))
+    });
 }
 
 fn pairs(cases: &mut Cases) {
