@@ -139,6 +139,12 @@ impl Plan {
         activations.unwrap_or(0)
     }
 
+    /// The most bytes weights take in any stage.
+    pub fn weights_bytes(&self) -> usize {
+        let weights = self.stages.iter().map(|cost| cost.weights_bytes).max();
+        weights.unwrap_or(0)
+    }
+
     /// All multiplications and additions.
     pub fn flop(&self) -> f64 {
         self.stages.iter().map(|cost| cost.flop).sum()
@@ -247,7 +253,7 @@ impl Fit<'_> {
             (Some(change), _) => format!("{change} would fit"),
             (None, false) => format!(
                 "the weights alone take {}; free some memory, or take weights in 16 bits",
-                in_words(needed.fullest().weights_bytes)
+                in_words(needed.weights_bytes())
             ),
             (None, true) => format!(
                 "the libraries, the autoencoder and room for two weights at a time take {}; free \

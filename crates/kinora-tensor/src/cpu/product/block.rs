@@ -1,8 +1,9 @@
 //! A task: some lines of one operand against some strips of the other.
 
 use super::pack::{Ahead, Strip, Widen};
-use super::tile::{self, MOST_LINES, MOST_WIDTH, Sums};
+use super::tile::{self, MOST_WIDTH, Sums};
 use super::{Along, Job, LineStart, Start};
+use crate::cpu::transpose::{SIDE, transpose};
 use crate::storage;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -119,12 +120,12 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 return;
             }
         }
-        self.write(tile, sums);
+        self.write::<R, J>(tile, sums);
     }
 
     /// Takes the sums of a tile to the result.
     #[inline(always)]
-    fn write<const J: usize>(&self, tile: Tile, sums: &Sums<J>) {
+    fn write<R: Simd, const J: usize>(&self, tile: Tile, sums: &Sums<J>) {
         let job = self.job;
         match job.along {
             Along::Columns => {
@@ -137,17 +138,15 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
             }
             // Vectors run down the columns of the result: they are turned on their way there.
             Along::Rows => {
-                let mut turned = [[0.0; MOST_LINES]; MOST_WIDTH];
-                for (j, sums) in sums.0.iter().enumerate() {
-                    for (turned, sum) in turned[..tile.lines.len()].iter_mut().zip(sums) {
-                        turned[j] = *sum;
-                    }
-                }
+                let mut turned = [[0.0; SIDE]; MOST_WIDTH];
+                // Beyond the lines of a strip the first is repeated, and never read.
+                let lines = std::array::from_fn(|j| &sums.0[j * usize::from(j < J)][..]);
+                transpose::<R>(&lines, turned.as_flattened_mut(), SIDE);
                 for (line, sums) in tile.lines.zip(&turned) {
                     let at = line * job.strides.0 + tile.others.start;
                     let out = self.out(at, tile.others.len());
                     let start = job.start.of_line(line, job.strides.0);
-                    tile::put::<MOST_LINES>(out, sums, start, tile.others.start);
+                    tile::put::<SIDE>(out, sums, start, tile.others.start);
                 }
             }
         }

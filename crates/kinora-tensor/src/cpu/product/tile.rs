@@ -6,7 +6,7 @@ use pulp::Simd;
 /// Values across the widest panel: three vectors of sixteen.
 pub(super) const MOST_WIDTH: usize = 48;
 /// Lines of the widest strip.
-pub(super) const MOST_LINES: usize = 8;
+const MOST_LINES: usize = 8;
 
 /// The sums of a tile, a row for each line of the strip.
 #[repr(align(64))]
