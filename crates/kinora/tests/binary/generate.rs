@@ -168,7 +168,7 @@ fn what_cannot_fit_hears_of_the_setting_that_would() {
     generate(&words).done();
     let small = generate("--width 32 --height 32 --frames 2 --max-memory-gib 0.001");
     assert!(
-        small.refused().contains("the weights alone take 2 MiB"),
+        small.refused().contains("the weights alone take 3 MiB"),
         "{}",
         small.err
     );
