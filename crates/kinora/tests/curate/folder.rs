@@ -50,6 +50,14 @@ impl Folder {
         }
     }
 
+    /// Curates the folder `videos`: what people read on standard error.
+    pub fn curate_and_read(&self, out: &str) -> String {
+        let words = ["curate", "videos", "--config", "curate.toml", "--out", out];
+        let output = self.command(&words).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// Curates the folder `videos`.
     pub fn curate(&self, out: &str, more: &[&str]) -> Result<String, String> {
         self.kinora(

@@ -5,6 +5,7 @@
 
 mod folder;
 mod judges;
+mod told;
 
 use folder::{Folder, published};
 use kinora_media::{ClipRow, SourceRow, Status, read_table};
