@@ -5,15 +5,24 @@ use crate::Result;
 use crate::params::Source;
 use kinora_tensor::{Device, Tensor, is_recording, ops};
 
-/// How many tokens are widened at once where nothing is recorded: all at once, the widened ones
+/// How many tokens are widened at once on a card where nothing is recorded: all at once, the widened ones
 /// would be the largest array of the whole network. In runs this long the weights are still read seldom
-/// enough to cost nothing. The processor gates tokens as it widens them, so that they take half as much
-/// room and less, and a run can be longer; each is copied in and out.
+/// enough to cost nothing.
+const RUN_ON_A_CARD: usize = 4096;
+/// The processor gates tokens as it widens them, so that a run can be longer, and fewer are copied in and out.
+const RUN_ON_THE_PROCESSOR: usize = 16384;
+
 fn run_on(device: Device) -> usize {
     match device {
-        Device::Cpu => 16384,
-        _ => 4096,
+        Device::Cpu => RUN_ON_THE_PROCESSOR,
+        _ => RUN_ON_A_CARD,
     }
+}
+
+/// Values a layer holds for each channel, beside its input and its result, when it is given so many tokens:
+/// four for each token of a run that is gated as it is widened, twelve where both steps are apart.
+pub(crate) fn values_held(tokens: usize) -> usize {
+    (4 * tokens.min(RUN_ON_THE_PROCESSOR)).max(12 * tokens.min(RUN_ON_A_CARD))
 }
 
 /// Widens four times, gates by GELU, and narrows again: GEGLU, Shazeer 2020.

@@ -18,5 +18,6 @@ pub use attention::{Attended, CrossAttention, SelfAttention};
 pub use conv::{Conv2d, TimeConv};
 pub use embedding::SinusoidEmbedding;
 pub use feed_forward::FeedForward;
+pub(crate) use feed_forward::values_held as feed_forward_values;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};

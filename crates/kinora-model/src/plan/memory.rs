@@ -6,14 +6,9 @@
 
 use crate::clip::ClipVisionConfig;
 use crate::compute::Compute;
+use crate::layers::feed_forward_values;
 use crate::unet::{LevelKind, UNetConfig};
 use crate::vae::VaeConfig;
-
-/// Values a feed-forward layer of one channel holds beside its input and its result: four for each token of
-/// a run where they are gated as they are widened, eight more of a shorter run elsewhere.
-fn feed_forward_values(tokens: usize) -> usize {
-    (4 * tokens.min(16384)).max(12 * tokens.min(4096))
-}
 
 const F32: usize = size_of::<f32>();
 
