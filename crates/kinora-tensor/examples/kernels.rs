@@ -74,8 +74,14 @@ fn cases() -> Vec<Case> {
         linear(3072, 96, 96, true),
         linear(3072, 96, 768, true),
     ];
-    // [n, h, w, i, o] of the UNet at 320×576, then of the image autoencoder.
+    // [n, h, w, i, o] of the UNet's 14 frames of 320×192, of two of 320×576, then of the image autoencoder.
     for extents in [
+        [14, 24, 40, 320, 320],
+        [14, 24, 40, 640, 320],
+        [14, 12, 20, 640, 640],
+        [14, 12, 20, 1280, 640],
+        [14, 6, 10, 1280, 1280],
+        [14, 6, 10, 2560, 1280],
         [2, 40, 72, 320, 320],
         [2, 20, 36, 640, 640],
         [2, 10, 18, 1280, 1280],

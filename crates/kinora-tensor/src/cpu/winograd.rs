@@ -222,8 +222,8 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
 const WIDE: usize = 64;
 const NARROW: usize = 32;
 
-/// Channels in that are multiplied at a time: two panels and six tiles of them fill half of a
-/// first-level cache, and sums in short stretches round less.
+/// Channels in that are multiplied at a time: a panel of them and six tiles fill half of a first-level
+/// cache, and sums in short stretches round less.
 const DEPTH: usize = 64;
 
 /// How a block of tiles at the points lies in memory: `[stretch of channels][point][group][tile]

@@ -38,7 +38,7 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_,
 impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(&self, simd: S) {
-        // Channels whose weights are gathered at a time: more of them and they leave the second-level
+        // Weights of one tap that are gathered at a time, of channels in and out: more of them and they leave the second-level
         // cache before the last row of points, fewer and the sums come by too often.
         const GATHERED: usize = 256 * 32;
         let (plan, from, width) = (self.plan, self.job.from, self.plan.width);
