@@ -1,18 +1,24 @@
-//! The gradient of a narrow convolution's weight.
+//! The gradient of a weight that many places share: of a linear layer, and of a narrow convolution.
 //!
-//! dw\[o, k, l, i\] = Σ dy\[place, o\] · x\[place + (k, l), i\] is, for each tap, a product of two tall
-//! and narrow matrices. Gathering what each place looks at, as the other multiplications do, would
-//! copy every pixel once for each tap, which here costs more than the products. Instead a few rows of
-//! pixels are copied once with their padding, and the gradient beside them with zeros where the
-//! padding is: then every tap is one product over the same two stretches, one of them shifted.
+//! dw\[o, k, l, i\] = Σ dy\[place, o\] · x\[place + (k, l), i\] is, for each tap, a product of two tall and
+//! narrow matrices. Gathering what each place looks at, as the other multiplications do, would copy
+//! every pixel once for each tap, which here costs more than the products. Instead a few places at a time
+//! are copied, their pixels with the padding around them: then every tap is one product over the same two
+//! stretches, one of them shifted. What is copied is laid out so that the products read it in order, from
+//! a first-level cache.
+
+mod stretch;
+mod tile;
 
 use crate::storage;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
+use stretch::{Band, Stretch};
 
-/// A convolution with stride 1.
+/// A convolution with stride 1, or a linear layer: one whose only tap is where the place is.
 #[derive(Clone, Copy)]
-pub(crate) struct Narrow<'a> {
+pub(crate) struct WeightGradient<'a> {
     /// `[n, h, w, i]`.
     pub pixels: &'a [f32],
     /// `[n, oh, ow, o]`.
@@ -30,135 +36,246 @@ pub(crate) struct Narrow<'a> {
     pub o: usize,
 }
 
-/// Values of pixels and gradient that are worked on together: a part of a second-level cache.
-const STRETCH_VALUES: usize = 48 << 10;
+/// Places that are worked on together: as many as leave two vectors' width of pixels and the gradient of
+/// a few channels in a first-level cache.
+const PLACES: usize = 128;
+/// Columns of places taken together where there are taps beside each other, so that a block of places has
+/// rows enough to share the padding.
+const COLUMNS: usize = 32;
 /// Weights beyond this many go another way: each task holds a gradient of its own.
-const MAX_WEIGHTS: usize = 192 << 10;
+const MAX_WEIGHTS: usize = 384 << 10;
+/// Fewer multiply-adds than this are not worth a task of their own.
+const MIN_WORK: usize = 1 << 18;
+/// Places of a task at least, while channels out can be shared instead.
+const PLACES_OF_A_TASK: usize = 1024;
 /// Tasks, each with sums of its own: fixed, so that a result does not depend on the cores.
 const TASKS: usize = 8;
-/// Channels in come in vectors, the longest of which hold so many.
-const LANES: usize = 16;
 
-/// Some rows of places of one picture.
-#[derive(Clone, Copy)]
-struct Band {
-    picture: usize,
-    first: usize,
-    rows: usize,
-}
+impl<'a> WeightGradient<'a> {
+    /// Of a linear layer: `pixels` `[rows, i]`, `gradient` `[rows, o]`.
+    pub(crate) fn linear(pixels: &'a [f32], gradient: &'a [f32], [rows, o, i]: [usize; 3]) -> Self {
+        WeightGradient {
+            pixels,
+            gradient,
+            n: 1,
+            from: [1, rows],
+            to: [1, rows],
+            taps: [1, 1],
+            pad: [0, 0],
+            i,
+            o,
+        }
+    }
 
-impl Narrow<'_> {
+    fn taps(&self) -> usize {
+        self.taps[0] * self.taps[1]
+    }
+
     fn weights(&self) -> usize {
-        self.o * self.taps[0] * self.taps[1] * self.i
+        self.o * self.taps() * self.i
+    }
+
+    fn places(&self) -> usize {
+        self.n * self.to[0] * self.to[1]
     }
 
     /// Whether this way is the faster one.
     pub(crate) fn pays(&self) -> bool {
-        self.i.is_multiple_of(LANES) && self.weights() <= MAX_WEIGHTS && self.taps != [1, 1]
+        let work = self.places() * self.weights();
+        self.weights() <= MAX_WEIGHTS && work >= MIN_WORK && self.places() >= PLACES
     }
 
-    /// Pixels of a padded row.
-    fn width(&self) -> usize {
-        self.to[1] + self.taps[1] - 1
-    }
-
-    /// Writes the gradient `[o, kh, kw, i]`, every value of it.
-    pub(crate) fn run(&self, out: &mut [f32]) {
-        assert_eq!(
-            self.pixels.len(),
-            self.n * self.from[0] * self.from[1] * self.i
-        );
-        assert_eq!(
-            self.gradient.len(),
-            self.n * self.to[0] * self.to[1] * self.o
-        );
+    /// Writes the gradient `[o, kh, kw, i]`, every value of it, and that of the bias `[o]` where it is
+    /// asked for.
+    pub(crate) fn run(&self, out: &mut [f32], bias: Option<&mut [f32]>) {
+        let [pixels, places] = [self.from, self.to].map(|[rows, columns]| rows * columns * self.n);
+        assert_eq!(self.pixels.len(), pixels * self.i);
+        assert_eq!(self.gradient.len(), places * self.o);
         assert_eq!(out.len(), self.weights());
-        let stretches = self.stretches();
-        let per_task = stretches.len().div_ceil(TASKS).max(1);
-        let sums: Vec<Vec<f32>> = stretches
-            .par_chunks(per_task)
-            .map(|stretches| {
-                let mut sums = storage::zeros(self.weights());
-                Arch::new().dispatch(Task {
-                    job: self,
-                    stretches,
-                    sums: &mut sums,
-                });
-                sums
-            })
-            .collect();
-        out.fill(0.0);
-        const BLOCK: usize = 4096;
-        out.par_chunks_mut(BLOCK)
-            .enumerate()
-            .for_each(|(block, out)| {
-                for sums in &sums {
-                    for (out, sum) in out.iter_mut().zip(&sums[block * BLOCK..]) {
-                        *out += sum;
-                    }
-                }
-            });
-        sums.into_iter().for_each(storage::recycle);
+        Arch::new().dispatch(Job {
+            of: self,
+            out,
+            bias,
+        });
     }
 
-    /// All places, cut into stretches of about the same number of values.
+    /// All places, cut into blocks, and blocks put together into stretches.
     fn stretches(&self) -> Vec<Vec<Band>> {
-        let row_values = self.width() * (self.i + self.o);
-        let padding = self.taps[0] - 1;
-        let rows = (STRETCH_VALUES / row_values.max(1)).saturating_sub(padding);
-        let rows = rows.clamp(1, self.to[0].max(1));
-        let pictures = (0..self.n).flat_map(|picture| {
-            (0..self.to[0]).step_by(rows).map(move |first| Band {
-                picture,
-                first,
-                rows: rows.min(self.to[0] - first),
+        let [height, width] = self.to;
+        let (rows, columns) = match self.taps {
+            [1, 1] => (1, width.min(PLACES)),
+            [_, 1] => (height.min(16), (PLACES / height.clamp(1, 16)).min(width)),
+            _ => {
+                let columns = width.min(COLUMNS);
+                ((PLACES / columns.max(1)).clamp(1, height.max(1)), columns)
+            }
+        };
+        let (rows, columns) = (rows.max(1), columns.max(1));
+        let places = (0..self.n).flat_map(|picture| {
+            (0..height).step_by(rows).flat_map(move |row| {
+                (0..width).step_by(columns).map(move |column| Band {
+                    picture,
+                    rows: row..(row + rows).min(height),
+                    columns: column..(column + columns).min(width),
+                })
             })
         });
-        let bands: Vec<Band> = pictures.collect();
-        let together = STRETCH_VALUES / ((rows + padding) * row_values).max(1);
-        bands
-            .chunks(together.max(1))
-            .map(<[Band]>::to_vec)
-            .collect()
+        let bands: Vec<Band> = places.collect();
+        let together = (PLACES / (rows * columns)).max(1);
+        bands.chunks(together).map(<[Band]>::to_vec).collect()
     }
 
-    /// Copies what the places of a band look at, with its padding, and the gradient of the places
-    /// with zeros beside and below it.
-    fn bring(&self, band: Band, pixels: &mut [f32], gradient: &mut [f32]) {
-        let (width, [height, across]) = (self.width(), self.from);
-        let lines = pixels.chunks_exact_mut(width * self.i);
-        for (line, out) in lines.enumerate() {
-            let row = (band.first + line).wrapping_sub(self.pad[0]);
-            if row >= height {
-                out.fill(0.0);
-                continue;
+    /// Some stretches for some of all strips of channels out: where there are few places, the strips are
+    /// shared among tasks too, since each task that has them all writes a whole gradient.
+    fn tasks<'s>(&self, stretches: &'s [Vec<Band>], strips: usize) -> Vec<Share<'s>> {
+        let shares = (self.places() / PLACES_OF_A_TASK).clamp(1, TASKS);
+        let parts = (TASKS / shares).clamp(1, strips.max(1));
+        let (stretches_each, strips_each) =
+            (stretches.len().div_ceil(shares), strips.div_ceil(parts));
+        let shares = stretches
+            .chunks(stretches_each.max(1))
+            .flat_map(|stretches| {
+                let firsts = (0..strips).step_by(strips_each.max(1));
+                firsts.map(move |first| (stretches, first..(first + strips_each).min(strips)))
+            });
+        shares.collect()
+    }
+}
+
+/// What a task goes through.
+type Share<'s> = (&'s [Vec<Band>], Range<usize>);
+
+struct Job<'j, 'a> {
+    of: &'j WeightGradient<'a>,
+    out: &'j mut [f32],
+    bias: Option<&'j mut [f32]>,
+}
+
+impl WithSimd for Job<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let stretches = self.of.stretches();
+        let layout = Layout::of::<S>(self.of);
+        let tasks = self.of.tasks(&stretches, layout.strips).into_par_iter();
+        let done = tasks.with_max_len(1).map(|(stretches, strips)| {
+            let mut sums = Sums::new(&layout, strips);
+            simd.vectorize(Task {
+                of: self.of,
+                layout: &layout,
+                stretches,
+                sums: &mut sums,
+            });
+            sums
+        });
+        let done: Vec<Sums> = done.collect();
+        gather(&layout, &done, self.out);
+        if let Some(bias) = self.bias {
+            bias.fill(0.0);
+            for sums in &done {
+                let bias = bias[sums.strips.start * layout.lines..].iter_mut();
+                bias.zip(&sums.bias).for_each(|(bias, sum)| *bias += sum);
             }
-            let left = self.pad[1] * self.i;
-            let len = (across * self.i).min(out.len() - left);
-            let start = (band.picture * height + row) * across * self.i;
-            out[..left].fill(0.0);
-            out[left..left + len].copy_from_slice(&self.pixels[start..start + len]);
-            out[left + len..].fill(0.0);
         }
-        let len = self.to[1] * self.o;
-        for (line, out) in gradient.chunks_exact_mut(width * self.o).enumerate() {
-            if line >= band.rows {
-                out.fill(0.0);
-                continue;
-            }
-            let start = (band.picture * self.to[0] + band.first + line) * len;
-            out[..len].copy_from_slice(&self.gradient[start..start + len]);
-            out[len..].fill(0.0);
+        for sums in done {
+            storage::recycle(sums.tiles);
         }
     }
 }
 
-/// Some stretches, added to the sums of one task.
-struct Task<'a, 'b> {
-    job: &'a Narrow<'b>,
-    stretches: &'a [Vec<Band>],
-    /// `[o, kh, kw, i]`.
-    sums: &'a mut [f32],
+/// How the weight lies in tiles: for each panel of channels in, for each strip of channels out, for each tap
+/// a tile of as many lines as the strip has channels, each as wide as a panel.
+struct Layout {
+    /// Channels out of a strip, the last being filled up.
+    lines: usize,
+    strips: usize,
+    /// Channels in of a panel, the last being filled up.
+    width: usize,
+    panels: usize,
+    taps: usize,
+    i: usize,
+}
+
+impl Layout {
+    fn of<S: Simd>(of: &WeightGradient<'_>) -> Self {
+        let lines = tile::lines::<S>();
+        // Half as wide where that holds all channels.
+        let most = tile::VECTORS * S::F32_LANES;
+        let width = most
+            .min(of.i.next_multiple_of(S::F32_LANES))
+            .max(S::F32_LANES);
+        Layout {
+            lines,
+            strips: of.o.div_ceil(lines),
+            width,
+            panels: of.i.div_ceil(width),
+            taps: of.taps(),
+            i: of.i,
+        }
+    }
+
+    fn tile(&self) -> usize {
+        self.lines * self.width
+    }
+
+    /// Where the tile of a panel, a strip and a tap begins, where there are so many strips.
+    fn at(&self, [panel, strip, tap]: [usize; 3], strips: usize) -> usize {
+        ((panel * strips + strip) * self.taps + tap) * self.tile()
+    }
+}
+
+/// What a task has summed.
+struct Sums {
+    strips: Range<usize>,
+    tiles: Vec<f32>,
+    /// For each channel of the strips.
+    bias: Vec<f32>,
+}
+
+impl Sums {
+    fn new(layout: &Layout, strips: Range<usize>) -> Self {
+        Sums {
+            tiles: storage::scratch(layout.at([layout.panels, 0, 0], strips.len())),
+            bias: vec![0.0; strips.len() * layout.lines],
+            strips,
+        }
+    }
+}
+
+/// Adds up what the tasks have, and takes it out of its tiles.
+fn gather(layout: &Layout, done: &[Sums], out: &mut [f32]) {
+    let row_len = (layout.taps * layout.i).max(1);
+    if done.is_empty() {
+        out.fill(0.0);
+    }
+    let rows = out.par_chunks_mut(row_len).enumerate();
+    rows.for_each(|(o, row)| {
+        let (strip, line) = (o / layout.lines, o % layout.lines);
+        let of_strip = done.iter().filter(|sums| sums.strips.contains(&strip));
+        for (number, sums) in of_strip.enumerate() {
+            let (strip, strips) = (strip - sums.strips.start, sums.strips.len());
+            for (tap, out) in row.chunks_mut(layout.i.max(1)).enumerate() {
+                for (panel, out) in out.chunks_mut(layout.width).enumerate() {
+                    let tile = layout.at([panel, strip, tap], strips) + line * layout.width;
+                    let sums = &sums.tiles[tile..][..out.len()];
+                    if number == 0 {
+                        out.copy_from_slice(sums);
+                    } else {
+                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Some stretches, for some strips of channels out.
+struct Task<'j, 'a> {
+    of: &'j WeightGradient<'a>,
+    layout: &'j Layout,
+    stretches: &'j [Vec<Band>],
+    sums: &'j mut Sums,
 }
 
 impl WithSimd for Task<'_, '_> {
@@ -166,120 +283,25 @@ impl WithSimd for Task<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Narrow { i, o, taps, .. } = *self.job;
-        let width = self.job.width();
-        let lines = |stretch: &Vec<Band>| -> usize {
-            stretch.iter().map(|band| band.rows + taps[0] - 1).sum()
-        };
-        let most = self.stretches.iter().map(lines).max().unwrap_or(0) * width;
-        let mut pixels = storage::scratch(most * i);
-        let mut gradient = storage::scratch(most * o);
-        for stretch in self.stretches {
-            let mut at = 0;
-            for band in stretch {
-                let len = (band.rows + taps[0] - 1) * width;
-                let (pixels, gradient) = (&mut pixels[at * i..], &mut gradient[at * o..]);
-                self.job
-                    .bring(*band, &mut pixels[..len * i], &mut gradient[..len * o]);
-                at += len;
-            }
-            // Behind the last place there is nothing to add, and the last tap must not look there.
-            let terms = at - (taps[0] - 1) * width - (taps[1] - 1);
-            for tap in 0..taps[0] * taps[1] {
-                let shift = tap / taps[1] * width + tap % taps[1];
-                simd.vectorize(Product {
-                    pixels: &pixels[shift * i..][..terms * i],
-                    gradient: &gradient[..terms * o],
-                    channels: [o, i],
-                    sums: &mut self.sums[tap * i..],
-                    stride: taps[0] * taps[1] * i,
-                });
-            }
-        }
-        for buffer in [pixels, gradient] {
-            storage::recycle(buffer);
-        }
-    }
-}
-
-/// sums\[o\]\[i\] += Σ gradient\[place\]\[o\] · pixels\[place\]\[i\], rows of `sums` being `stride` apart.
-struct Product<'a> {
-    pixels: &'a [f32],
-    gradient: &'a [f32],
-    /// Channels out and in, the latter whole vectors.
-    channels: [usize; 2],
-    sums: &'a mut [f32],
-    stride: usize,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let vectors = self.channels[1] / S::F32_LANES;
-        for column in (0..vectors / 2 * 2).step_by(2) {
-            self.columns::<S, 2>(simd, column);
-        }
-        if vectors % 2 == 1 {
-            self.columns::<S, 1>(simd, vectors - 1);
-        }
-    }
-}
-
-impl Product<'_> {
-    /// `C` vectors of channels in, all channels out.
-    #[inline(always)]
-    fn columns<S: Simd, const C: usize>(&mut self, simd: S, column: usize) {
-        let o = self.channels[0];
-        let mut row = 0;
-        // Sixteen sums where the registers hold them: more would leave none for what is multiplied.
-        if S::REGISTER_COUNT >= 32 {
-            while row + 8 <= o {
-                self.tile::<S, 8, C>(simd, row, column);
-                row += 8;
-            }
-        }
-        while row + 4 <= o {
-            self.tile::<S, 4, C>(simd, row, column);
-            row += 4;
-        }
-        while row < o {
-            self.tile::<S, 1, C>(simd, row, column);
-            row += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize>(
-        &mut self,
-        simd: S,
-        row: usize,
-        column: usize,
-    ) {
-        let [o, i] = self.channels;
-        let mut sums = [[simd.splat_f32s(0.0); C]; R];
-        let places = self
-            .gradient
-            .chunks_exact(o)
-            .zip(self.pixels.chunks_exact(i));
-        for (gradient, pixel) in places {
-            let gradient = &gradient[row..row + R];
-            let pixel = &S::as_simd_f32s(pixel).0[column..column + C];
-            for r in 0..R {
-                let factor = simd.splat_f32s(gradient[r]);
-                for c in 0..C {
-                    sums[r][c] = simd.mul_add_f32s(factor, pixel[c], sums[r][c]);
+        let Task {
+            of, layout, sums, ..
+        } = self;
+        let mut stretch = Stretch::new(of, layout, sums.strips.clone());
+        for (number, bands) in self.stretches.iter().enumerate() {
+            stretch.bring(bands, &mut sums.bias);
+            let mut tiles = sums.tiles.chunks_exact_mut(layout.tile());
+            // A panel of pixels stays in the first-level cache for all strips.
+            for panel in 0..layout.panels {
+                for strip in 0..sums.strips.len() {
+                    for tap in 0..layout.taps {
+                        let Some(tile) = tiles.next() else { return };
+                        let operands = stretch.operands(panel, strip, tap);
+                        tile::add(simd, operands, tile, number == 0);
+                    }
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let out = &mut self.sums[(row + r) * self.stride..][..i];
-            let out = &mut S::as_mut_simd_f32s(out).0[column..column + C];
-            for c in 0..C {
-                out[c] = simd.add_f32s(out[c], sums[c]);
-            }
-        }
+        stretch.recycle();
     }
 }
 
@@ -288,7 +310,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, numbers};
 
-    fn slow(job: &Narrow<'_>) -> Vec<f32> {
+    fn slow(job: &WeightGradient<'_>) -> Vec<f32> {
         let ([h, w], [oh, ow], [kh, kw]) = (job.from, job.to, job.taps);
         let mut out = vec![0.0f64; job.weights()];
         for place in 0..job.n * oh * ow {
@@ -311,14 +333,19 @@ mod tests {
 
     /// Pictures, rows, columns, channels in, channels out, rows and columns of taps, their padding
     /// before and after.
-    const AWKWARD: [[usize; 9]; 7] = [
+    const AWKWARD: [[usize; 9]; 12] = [
         [1, 1, 1, 16, 1, 3, 3, 1, 1],
         [3, 5, 7, 16, 5, 3, 3, 1, 1],
         [2, 4, 9, 48, 3, 3, 1, 1, 1],
         [1, 6, 5, 16, 2, 2, 4, 0, 0],
         [1, 4, 4, 32, 7, 3, 3, 2, 2],
         [11, 8, 8, 16, 16, 3, 3, 1, 1],
-        [1, 97, 130, 16, 9, 3, 3, 1, 1], // Several bands of one picture.
+        [1, 97, 130, 16, 9, 3, 3, 1, 1], // Several blocks of one picture, the last of each row narrower.
+        [5, 4, 4, 33, 41, 3, 3, 1, 1],   // Channels beyond whole tiles.
+        [2, 8, 300, 5, 3, 3, 1, 1, 1],   // Blocks of columns.
+        [1, 40, 7, 19, 20, 3, 1, 1, 1],  // More rows than a block has.
+        [1, 1, 1000, 70, 90, 1, 1, 0, 0],
+        [1, 0, 7, 3, 2, 1, 1, 0, 0],
     ];
 
     #[test]
@@ -330,7 +357,7 @@ mod tests {
                 w + pad[1] + after.min(kw - 1) + 1 - kw,
             ];
             let (x, dy) = (numbers([n, h, w, i], 1), numbers([n, to[0], to[1], o], 2));
-            let job = Narrow {
+            let job = WeightGradient {
                 pixels: x.as_f32().unwrap(),
                 gradient: dy.as_f32().unwrap(),
                 n,
@@ -341,10 +368,18 @@ mod tests {
                 i,
                 o,
             };
-            assert!(job.pays());
             let mut out = vec![f32::NAN; job.weights()];
-            job.run(&mut out);
+            let mut bias = vec![f32::NAN; o];
+            job.run(&mut out, Some(&mut bias));
             assert_close(&out, &slow(&job), 2e-6);
+            let mut sums = vec![0.0f64; o];
+            for row in job.gradient.chunks_exact(o) {
+                sums.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, dy)| *sum += f64::from(*dy));
+            }
+            let sums: Vec<f32> = sums.iter().map(|sum| *sum as f32).collect();
+            assert_close(&bias, &sums, 2e-6);
         }
     }
 }

@@ -173,7 +173,7 @@ impl Convolution {
         let made = match self.pass {
             Pass::Forward => g.forward(&x, &weight(y)?, None),
             Pass::Input => g.input_gradient(&x, &weight(y)?),
-            Pass::Weight => g.weight_gradient(&x, &y),
+            Pass::Weight => g.weight_gradient(&x, &y, None),
         };
         self.out.put(made)
     }

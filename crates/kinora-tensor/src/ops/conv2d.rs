@@ -4,7 +4,7 @@ use super::linear::{fill_rows, layer_on_card, linear, sum_rows, wide};
 use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
-use crate::cpu::weight_gradient::Narrow;
+use crate::cpu::weight_gradient::WeightGradient;
 use crate::cpu::winograd::{Direction, Grid, OverPictures, Weight};
 use crate::{Error, Result, Tensor, cuda, storage};
 
@@ -110,13 +110,15 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
             let dx = g.input_gradient(dy, &w_kept);
             parts[0] = Some(Tensor::from_vec(dx, x_kept.shape())?);
         }
+        let mut db = (has_bias && wanted[2]).then(|| vec![0.0; g.o]);
         if wanted[1] {
-            let dw = g.weight_gradient(x_kept.as_f32()?, dy);
+            let dw = g.weight_gradient(x_kept.as_f32()?, dy, db.as_deref_mut());
             parts[1] = Some(Tensor::from_vec(dw, w_kept.shape())?);
+        } else if let Some(db) = &mut db {
+            *db = sum_rows(dy, g.o);
         }
         if has_bias {
-            let db = wanted[2].then(|| Tensor::from_vec(sum_rows(dy, g.o), [g.o]));
-            parts.push(db.transpose()?);
+            parts.push(db.map(|db| Tensor::from_vec(db, [g.o])).transpose()?);
         }
         Ok(parts)
     }))
@@ -290,9 +292,14 @@ impl Geometry {
 
     /// With stride s, the pixels whose row and column leave the same remainders by s are reached by
     /// the same taps: each of these s² classes is a plain convolution of the gradient.
-    pub(crate) fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    pub(crate) fn weight_gradient(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        bias: Option<&mut [f32]>,
+    ) -> Vec<f32> {
         let mut dw = storage::scratch(self.o * self.kh * self.kw * self.i);
-        let narrow = Narrow {
+        let shared = WeightGradient {
             pixels: x,
             gradient: dy,
             n: self.n,
@@ -303,10 +310,13 @@ impl Geometry {
             i: self.i,
             o: self.o,
         };
-        if self.conv.stride == 1 && narrow.pays() {
-            narrow.run(&mut dw);
-        } else {
-            convolve_weight_gradient(&mut dw, &self.view(x), dy);
+        if self.conv.stride == 1 && shared.pays() {
+            shared.run(&mut dw, bias);
+            return dw;
+        }
+        convolve_weight_gradient(&mut dw, &self.view(x), dy);
+        if let Some(bias) = bias {
+            bias.copy_from_slice(&sum_rows(dy, self.o));
         }
         dw
     }

@@ -3,6 +3,7 @@
 use super::on_card;
 use crate::cpu::matmul::{Cores, MatRef, Start, matmul, matmul_from};
 use crate::cpu::product::Widen;
+use crate::cpu::weight_gradient::WeightGradient;
 use crate::storage::{self, Stored};
 use crate::{DType, Error, Result, Tensor, cuda};
 use rayon::prelude::*;
@@ -67,26 +68,14 @@ fn layer(x: &Tensor, w: &Tensor, b: Option<&Tensor>, onto: Option<&Tensor>) -> R
         } else {
             None
         };
-        let dw = if wanted[1] {
-            let mut dw = storage::scratch(o * i);
-            let x = MatRef::new(x_kept.as_f32()?, rows, i);
-            matmul(
-                &mut dw,
-                i,
-                MatRef::new(dy_values, rows, o).t(),
-                x,
-                false,
-                Cores::All,
-            );
-            Some(Tensor::from_vec(dw, [o, i])?)
-        } else {
-            None
-        };
-        let mut parts = vec![dx, dw];
+        let (dw, db) = weight_gradient(
+            (x_kept.as_f32()?, dy_values, [rows, o, i]),
+            [wanted[1], bias.is_some() && wanted[2]],
+        );
+        let mut parts = vec![dx, dw.map(|dw| Tensor::from_vec(dw, [o, i])).transpose()?];
         if let Some(bias) = &bias {
             parts.push(
-                wanted[2]
-                    .then(|| Tensor::from_vec(sum_rows(dy_values, o), bias.shape()))
+                db.map(|db| Tensor::from_vec(db, bias.shape()))
                     .transpose()?,
             );
         }
@@ -95,6 +84,27 @@ fn layer(x: &Tensor, w: &Tensor, b: Option<&Tensor>, onto: Option<&Tensor>) -> R
         }
         Ok(parts)
     }))
+}
+
+/// The gradient of the weight and that of the bias, those that are wanted.
+fn weight_gradient(
+    (x, dy, [rows, o, i]): (&[f32], &[f32], [usize; 3]),
+    [weight, bias]: [bool; 2],
+) -> (Option<Vec<f32>>, Option<Vec<f32>>) {
+    let sums = || bias.then(|| sum_rows(dy, o));
+    if !weight {
+        return (None, sums());
+    }
+    let mut dw = storage::scratch(o * i);
+    let tall = WeightGradient::linear(x, dy, [rows, o, i]);
+    if tall.pays() {
+        let mut db = bias.then(|| vec![0.0; o]);
+        tall.run(&mut dw, db.as_deref_mut());
+        return (Some(dw), db);
+    }
+    let (x, dy) = (MatRef::new(x, rows, i), MatRef::new(dy, rows, o));
+    matmul(&mut dw, i, dy.t(), x, false, Cores::All);
+    (Some(dw), sums())
 }
 
 /// `out = start + x · w`, or `x · wᵀ` where `transposed`: the weight is read in its own type.

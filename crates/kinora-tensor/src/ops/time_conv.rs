@@ -4,7 +4,7 @@ use super::conv2d::conv_on_card;
 use super::linear::{fill_rows, sum_rows, wide};
 use super::{Conv2d, Pad, on_card};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
-use crate::cpu::weight_gradient::Narrow;
+use crate::cpu::weight_gradient::WeightGradient;
 use crate::cpu::winograd::{AlongTime, Direction, Grid, Weight};
 use crate::{Error, Result, Tensor, storage};
 use std::ops::Range;
@@ -36,13 +36,15 @@ pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
             let dx = g.input_gradient(dy, &w_kept);
             parts[0] = Some(Tensor::from_vec(dx, x_kept.shape())?);
         }
+        let mut db = (has_bias && wanted[2]).then(|| vec![0.0; g.o]);
         if wanted[1] {
-            let dw = g.weight_gradient(x_kept.as_f32()?, dy);
+            let dw = g.weight_gradient(x_kept.as_f32()?, dy, db.as_deref_mut());
             parts[1] = Some(Tensor::from_vec(dw, w_kept.shape())?);
+        } else if let Some(db) = &mut db {
+            *db = sum_rows(dy, g.o);
         }
         if has_bias {
-            let db = wanted[2].then(|| Tensor::from_vec(sum_rows(dy, g.o), [g.o]));
-            parts.push(db.transpose()?);
+            parts.push(db.map(|db| Tensor::from_vec(db, [g.o])).transpose()?);
         }
         Ok(parts)
     }))
@@ -197,8 +199,8 @@ impl Geometry {
         (self.taps == 3 && job.pays()).then_some(job)
     }
 
-    fn weight_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        let narrow = Narrow {
+    fn weight_gradient(&self, x: &[f32], dy: &[f32], bias: Option<&mut [f32]>) -> Vec<f32> {
+        let shared = WeightGradient {
             pixels: x,
             gradient: dy,
             n: self.clips,
@@ -209,9 +211,9 @@ impl Geometry {
             i: self.i,
             o: self.o,
         };
-        if narrow.pays() {
+        if shared.pays() {
             let mut dw = storage::scratch(self.o * self.taps * self.i);
-            narrow.run(&mut dw);
+            shared.run(&mut dw, bias);
             return dw;
         }
         let mut dw = storage::zeros(self.o * self.taps * self.i);
@@ -227,6 +229,9 @@ impl Geometry {
                     Cores::All,
                 );
             }
+        }
+        if let Some(bias) = bias {
+            bias.copy_from_slice(&sum_rows(dy, self.o));
         }
         dw
     }
