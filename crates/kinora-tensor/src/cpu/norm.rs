@@ -1,6 +1,7 @@
 //! Sums over rows and rows over sums: what the norms are made of.
 
 use super::vectorised;
+use pulp::Simd;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -118,26 +119,76 @@ pub(crate) fn add_moments(rows: &[f32], channels: usize, totals: &mut [f64]) {
     );
 }
 
-/// Σ f(k) for k in 0..n, in 32 interleaved sums: short chains round little and fill the vector
-/// units.
+/// Σ f(a\[k\], b\[k\], c\[k\]) over the length of `a`, in four interleaved vectors of sums: short chains round
+/// little. Where rows end within a vector, it is filled up with `fill`, of which `f` makes zero.
+///
+/// # Panics
+/// When a row is shorter than the first.
 #[inline(always)]
-pub(crate) fn interleaved_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    const LANES: usize = 32;
-    let mut lanes = [0.0f32; LANES];
-    let whole = n / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            lanes[lane] += f(start + lane);
+pub(crate) fn sum_row<S: Simd>(
+    simd: S,
+    [a, b, c]: [&[f32]; 3],
+    fill: f32,
+    f: impl Fn(S::f32s, S::f32s, S::f32s) -> S::f32s,
+) -> f32 {
+    let n = a.len();
+    let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(&b[..n]));
+    let (c, c_tail) = S::as_simd_f32s(&c[..n]);
+    let ((a4, a1), (b4, b1)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let (c4, c1) = c.as_chunks::<4>();
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for ((a, b), c) in a4.iter().zip(b4).zip(c4) {
+        for n in 0..4 {
+            sums[n] = simd.add_f32s(sums[n], f(a[n], b[n], c[n]));
         }
     }
-    let mut sum: f32 = (whole..n).map(&f).sum();
-    for half in [16, 8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
+    for ((a, b), c) in a1.iter().zip(b1).zip(c1) {
+        sums[0] = simd.add_f32s(sums[0], f(*a, *b, *c));
     }
-    sum += lanes[0];
-    sum
+    if !a_tail.is_empty() {
+        let last = f(
+            filled::<S>(a_tail, fill),
+            filled::<S>(b_tail, fill),
+            filled::<S>(c_tail, fill),
+        );
+        sums[1] = simd.add_f32s(sums[1], last);
+    }
+    let [first, second, third, fourth] = sums;
+    let halves = [simd.add_f32s(first, second), simd.add_f32s(third, fourth)];
+    simd.reduce_sum_f32s(simd.add_f32s(halves[0], halves[1]))
+}
+
+/// A vector that begins with these values.
+#[inline(always)]
+fn filled<S: Simd>(values: &[f32], fill: f32) -> S::f32s {
+    let mut room = [fill; 16];
+    room[..values.len()].copy_from_slice(values);
+    S::as_simd_f32s(&room).0[0]
+}
+
+/// out\[k\] = f(out\[k\], a\[k\], b\[k\], c\[k\]).
+///
+/// # Panics
+/// When a row is shorter than `out`.
+#[inline(always)]
+pub(crate) fn update_row<S: Simd>(
+    simd: S,
+    out: &mut [f32],
+    [a, b, c]: [&[f32]; 3],
+    f: impl Fn(S::f32s, S::f32s, S::f32s, S::f32s) -> S::f32s,
+) {
+    let n = out.len();
+    let (out, out_tail) = S::as_mut_simd_f32s(out);
+    let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(&a[..n]), S::as_simd_f32s(&b[..n]));
+    let (c, c_tail) = S::as_simd_f32s(&c[..n]);
+    for (((out, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
+        *out = f(*out, *a, *b, *c);
+    }
+    if !out_tail.is_empty() {
+        let [a, b, c] = [a_tail, b_tail, c_tail].map(|tail| simd.partial_load_f32s(tail));
+        let last = f(simd.partial_load_f32s(out_tail), a, b, c);
+        simd.partial_store_f32s(out_tail, last);
+    }
 }
 
 #[cfg(test)]
@@ -169,11 +220,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn interleaved_sums_cover_every_term_once() {
-        for n in [0, 1, 31, 32, 33, 100] {
-            let expected = (n * n.max(1) - n) / 2;
-            assert_eq!(interleaved_sum(n, |k| k as f32), expected as f32);
+    struct EveryTermOnce;
+
+    impl pulp::WithSimd for EveryTermOnce {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for n in [0, 1, 15, 16, 17, 31, 32, 33, 64, 100, 131] {
+                let row: Vec<f32> = (0..n).map(|k| k as f32).collect();
+                let minus_one = simd.splat_f32s(-1.0);
+                // Beyond the end 3 · (3 − 3) is added.
+                let sum = sum_row(simd, [&row; 3], 3.0, |a, b, _| {
+                    let less = simd.sub_f32s(b, simd.splat_f32s(3.0));
+                    simd.mul_f32s(a, less)
+                });
+                let expected: usize = (0..n).map(|k| k * k).sum();
+                assert_eq!(sum, expected as f32 - 3.0 * row.iter().sum::<f32>());
+                let mut out = row.clone();
+                update_row(simd, &mut out, [&row; 3], |out, a, b, c| {
+                    simd.mul_add_f32s(
+                        a,
+                        b,
+                        simd.mul_add_f32s(minus_one, c, simd.add_f32s(out, out)),
+                    )
+                });
+                let expected: Vec<f32> = row.iter().map(|k| 2.0 * k + k * k - k).collect();
+                assert_eq!(out, expected);
+            }
         }
+    }
+
+    #[test]
+    fn sums_and_updates_cover_every_term_once() {
+        pulp::Arch::new().dispatch(EveryTermOnce);
+        pulp::Arch::Scalar.dispatch(EveryTermOnce);
     }
 }

@@ -3,9 +3,9 @@
 use super::group_norm::norm_on_card;
 use super::linear::wide;
 use super::on_card;
-use crate::cpu::norm::{ROWS, Stack, interleaved_sum};
-use crate::cpu::vectorised;
+use crate::cpu::norm::{ROWS, Stack, sum_row, update_row};
 use crate::{Error, Result, Tensor, cuda, storage};
+use pulp::{Arch, Simd, WithSimd};
 
 /// y = (x − μ) / √(σ² + eps) · gamma + beta, where μ and σ² are the mean and the variance of each row of
 /// channels.
@@ -72,33 +72,13 @@ struct Norm {
 }
 
 impl Norm {
-    /// The mean and 1 / √(σ² + eps) of one row. The row is in the nearest cache by then, so the
-    /// deviations are squared about the mean itself.
-    #[inline(always)]
-    fn moments(&self, row: &[f32]) -> (f32, f32) {
-        let n = row.len();
-        let mean = interleaved_sum(n, |k| row[k]) / n as f32;
-        let variance = interleaved_sum(n, |k| (row[k] - mean) * (row[k] - mean)) / n as f32;
-        (mean, 1.0 / (variance + self.eps).sqrt())
-    }
-
     fn forward(&self, x: &[f32], beta: &[f32]) -> Vec<f32> {
         let c = self.stack.channels;
-        let (gamma, beta) = (&self.gamma[..c], &beta[..c]);
         let mut y = storage::scratch(x.len());
         self.stack.for_rows(&mut y, |_, rows, out| {
             let x = &x[rows.start * c..rows.end * c];
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (out, x) in out.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                        let (mean, rate) = self.moments(x);
-                        for k in 0..c {
-                            out[k] = (x[k] - mean) * rate * gamma[k] + beta[k];
-                        }
-                    }
-                },
-            );
+            let norm = self;
+            Arch::new().dispatch(Forward { norm, x, beta, out });
         });
         y
     }
@@ -106,27 +86,11 @@ impl Norm {
     /// dx = rate · (gamma dy − mean(gamma dy) − normalised · mean(gamma dy · normalised)).
     fn input_gradient(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let c = self.stack.channels;
-        let gamma = &self.gamma[..c];
         let mut dx = storage::scratch(x.len());
         self.stack.for_rows(&mut dx, |_, rows, out| {
             let stretch = rows.start * c..rows.end * c;
-            let rows = x[stretch.clone()]
-                .chunks_exact(c)
-                .zip(dy[stretch].chunks_exact(c));
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (out, (x, dy)) in out.chunks_exact_mut(c).zip(rows) {
-                        let (mean, rate) = self.moments(x);
-                        let constant = interleaved_sum(c, |k| gamma[k] * dy[k]) / c as f32;
-                        let product = |k: usize| gamma[k] * dy[k] * (x[k] - mean);
-                        let slope = interleaved_sum(c, product) * rate * rate / c as f32;
-                        for k in 0..c {
-                            out[k] = rate * (gamma[k] * dy[k] - constant - (x[k] - mean) * slope);
-                        }
-                    }
-                },
-            );
+            let (norm, x, dy) = (self, &x[stretch.clone()], &dy[stretch]);
+            Arch::new().dispatch(InputGradient { norm, x, dy, out });
         });
         dx
     }
@@ -136,30 +100,170 @@ impl Norm {
         let c = self.stack.channels;
         self.stack.totals::<2>(|_, rows, totals| {
             let stretch = rows.start * c..rows.end * c;
-            let (sums, products) = totals.split_at_mut(c);
-            let blocks = x[stretch.clone()].chunks(ROWS * c);
-            vectorised(
+            let (norm, x, dy) = (self, &x[stretch.clone()], &dy[stretch]);
+            Arch::new().dispatch(Totals {
+                norm,
+                x,
+                dy,
+                totals,
+            });
+        })
+    }
+}
+
+/// The mean and 1 / √(σ² + eps) of one row. The row is in the nearest cache by then, so the
+/// deviations are squared about the mean itself.
+#[inline(always)]
+fn moments<S: Simd>(simd: S, row: &[f32], eps: f32) -> (f32, f32) {
+    let n = row.len() as f32;
+    let mean = sum_row(
+        simd,
+        [row; 3],
+        0.0,
+        #[inline(always)]
+        |x, _, _| x,
+    ) / n;
+    let means = simd.splat_f32s(mean);
+    let squares = sum_row(
+        simd,
+        [row; 3],
+        mean,
+        #[inline(always)]
+        |x, _, _| {
+            let centred = simd.sub_f32s(x, means);
+            simd.mul_f32s(centred, centred)
+        },
+    );
+    (mean, 1.0 / (squares / n + eps).sqrt())
+}
+
+/// Normalises some rows.
+struct Forward<'a> {
+    norm: &'a Norm,
+    x: &'a [f32],
+    beta: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (c, gamma) = (self.norm.stack.channels, &self.norm.gamma[..]);
+        for (out, x) in self.out.chunks_exact_mut(c).zip(self.x.chunks_exact(c)) {
+            let (mean, rate) = moments(simd, x, self.norm.eps);
+            let (mean, rate) = (simd.splat_f32s(mean), simd.splat_f32s(rate));
+            update_row(
+                simd,
+                out,
+                [x, gamma, self.beta],
                 #[inline(always)]
-                || {
-                    let mut narrow = vec![0.0f32; 2 * c];
-                    for (x, dy) in blocks.zip(dy[stretch].chunks(ROWS * c)) {
-                        let (sum, product) = narrow.split_at_mut(c);
-                        for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
-                            let (mean, rate) = self.moments(x);
-                            for k in 0..c {
-                                sum[k] += dy[k];
-                                product[k] += dy[k] * ((x[k] - mean) * rate);
-                            }
-                        }
-                        for k in 0..c {
-                            sums[k] += f64::from(sum[k]);
-                            products[k] += f64::from(product[k]);
-                        }
-                        narrow.fill(0.0);
-                    }
+                |_, x, gamma, beta| {
+                    let normalised = simd.mul_f32s(simd.sub_f32s(x, mean), rate);
+                    simd.mul_add_f32s(normalised, gamma, beta)
                 },
             );
-        })
+        }
+    }
+}
+
+/// Takes the gradients of some rows back.
+struct InputGradient<'a> {
+    norm: &'a Norm,
+    x: &'a [f32],
+    dy: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for InputGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (c, gamma) = (self.norm.stack.channels, &self.norm.gamma[..]);
+        let rows = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c));
+        for (out, (x, dy)) in self.out.chunks_exact_mut(c).zip(rows) {
+            let (mean, rate) = moments(simd, x, self.norm.eps);
+            let means = simd.splat_f32s(mean);
+            let rows = [x, gamma, dy];
+            let constant = sum_row(
+                simd,
+                rows,
+                0.0,
+                #[inline(always)]
+                |_, gamma, dy| simd.mul_f32s(gamma, dy),
+            );
+            let slope = sum_row(
+                simd,
+                rows,
+                0.0,
+                #[inline(always)]
+                |x, gamma, dy| simd.mul_f32s(simd.mul_f32s(gamma, dy), simd.sub_f32s(x, means)),
+            );
+            let constant = simd.splat_f32s(-constant / c as f32);
+            let slope = simd.splat_f32s(-slope * rate * rate / c as f32);
+            let rate = simd.splat_f32s(rate);
+            update_row(
+                simd,
+                out,
+                rows,
+                #[inline(always)]
+                |_, x, gamma, dy| {
+                    let level = simd.mul_add_f32s(gamma, dy, constant);
+                    simd.mul_f32s(
+                        rate,
+                        simd.mul_add_f32s(simd.sub_f32s(x, means), slope, level),
+                    )
+                },
+            );
+        }
+    }
+}
+
+/// Adds some rows to the totals of the channels.
+struct Totals<'a> {
+    norm: &'a Norm,
+    x: &'a [f32],
+    dy: &'a [f32],
+    totals: &'a mut [f64],
+}
+
+impl WithSimd for Totals<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let c = self.norm.stack.channels;
+        let mut narrow = vec![0.0f32; 2 * c];
+        let blocks = self.x.chunks(ROWS * c).zip(self.dy.chunks(ROWS * c));
+        for (x, dy) in blocks {
+            let (sum, product) = narrow.split_at_mut(c);
+            for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                let (mean, rate) = moments(simd, x, self.norm.eps);
+                let (mean, rate) = (simd.splat_f32s(mean), simd.splat_f32s(rate));
+                update_row(
+                    simd,
+                    sum,
+                    [dy; 3],
+                    #[inline(always)]
+                    |sum, dy, _, _| simd.add_f32s(sum, dy),
+                );
+                update_row(
+                    simd,
+                    product,
+                    [x, dy, dy],
+                    #[inline(always)]
+                    |product, x, dy, _| {
+                        let normalised = simd.mul_f32s(simd.sub_f32s(x, mean), rate);
+                        simd.mul_add_f32s(dy, normalised, product)
+                    },
+                );
+            }
+            for (total, value) in self.totals.iter_mut().zip(&mut narrow) {
+                *total += f64::from(std::mem::take(value));
+            }
+        }
     }
 }
 
