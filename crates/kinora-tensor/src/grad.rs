@@ -56,6 +56,19 @@ fn with_recording<T>(recording: bool, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Runs `work` that another thread handed over: it records if that thread did, and nothing that this thread was
+/// in the middle of is seen or lost.
+pub(crate) fn handed_over<T>(recording: bool, work: impl FnOnce() -> T) -> T {
+    struct PutBack(Option<Gradients>);
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            SIDE_DOOR.set(self.0.take());
+        }
+    }
+    let _put_back = PutBack(SIDE_DOOR.take());
+    with_recording(recording, work)
+}
+
 /// Gradients of a scalar with respect to the tracked leaves behind it.
 #[derive(Debug, Default)]
 pub struct Gradients {
