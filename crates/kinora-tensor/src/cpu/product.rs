@@ -34,10 +34,10 @@ const SUMS_VALUES: usize = 64 << 10;
 const TASK_WORK: usize = 4 << 20;
 
 /// Panels start on a cache line: vectors across two of them come at half the rate.
-const ALIGNMENT: usize = 16;
+pub(crate) const ALIGNMENT: usize = 16;
 
 /// Where in `values` the first cache line begins.
-fn aligned(values: &[f32]) -> usize {
+pub(crate) fn aligned(values: &[f32]) -> usize {
     values.as_ptr().align_offset(ALIGNMENT * size_of::<f32>())
 }
 

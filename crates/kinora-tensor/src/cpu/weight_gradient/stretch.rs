@@ -2,6 +2,7 @@
 
 use super::tile::{Lines, Operands};
 use super::{Layout, WeightGradient};
+use crate::cpu::product::{ALIGNMENT, aligned};
 use crate::storage;
 use std::ops::Range;
 
@@ -16,7 +17,6 @@ pub(super) struct Band {
 /// Values between panels and between strips beyond what they hold: were they a power of two apart, all of
 /// them would lie in the same places of a cache.
 const APART: usize = 16;
-const ALIGNMENT: usize = 16;
 
 /// The places of one stretch: their pixels in panels of channels in, with the padding around them, and
 /// their gradients in strips of channels out.
@@ -215,10 +215,4 @@ fn room(values: &mut Vec<f32>, len: usize) {
     if values.len() < len + ALIGNMENT {
         storage::recycle(std::mem::replace(values, storage::scratch(len + ALIGNMENT)));
     }
-}
-
-/// Where the first cache line begins.
-#[inline(always)]
-fn aligned(values: &[f32]) -> usize {
-    values.as_ptr().align_offset(ALIGNMENT * size_of::<f32>())
 }
