@@ -6,9 +6,11 @@
 //! there too (`weight`), multiplies point by point (`micro`), and brings its sums back to places. The
 //! weight is transformed where it is used, in cache, once for each block of tiles, so nothing as large
 //! as a transformed weight (four times the weight) is ever stored; a block holds enough tiles to make
-//! that cheap.
+//! that cheap. Where channels are few, that block would leave the cache only to come back: there each core
+//! takes a few groups of tiles all the way (`groups_in_cache`), with the weight at the points (`panels`) made once.
 
 mod micro;
+mod panels;
 mod pass;
 mod rule;
 mod tiles;
@@ -17,9 +19,11 @@ mod weight;
 use crate::cpu::shared::Shared;
 use crate::storage;
 use micro::TILES;
+use panels::Panels;
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
 use rule::{POINTS, RESULTS, TAPS};
+use std::ops::Range;
 pub(crate) use weight::{Direction, Weight};
 
 /// The rule over the two axes of a picture.
@@ -122,6 +126,20 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         here < direct
     }
 
+    /// How many groups of tiles one core takes from pixels to places by itself, where that pays: the groups at the
+    /// points and their sums stay in its second-level cache, and all panels of the weight, made once, come by from
+    /// the next. `None` where the channels are too many for it, or the groups too few.
+    fn groups_in_cache(&self, groups: usize) -> Option<usize> {
+        const VALUES: usize = 160 << 10;
+        const LARGEST_WEIGHT: usize = 768 << 10;
+        let width = self.width(true);
+        let per_group = R * POINTS * TILES * (self.from + width);
+        let weight = R * POINTS * self.from * self.to.next_multiple_of(width);
+        let share = groups.div_ceil(2 * rayon::current_num_threads());
+        let fit = (VALUES / per_group.max(1)).min(share);
+        (fit >= 3 && self.from > 0 && weight <= LARGEST_WEIGHT).then_some(fit)
+    }
+
     /// How many groups of tiles are at the points at once.
     fn groups_per_block(&self) -> usize {
         let row = POINTS * TILES * self.from.max(1);
@@ -129,15 +147,23 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         (BLOCK_VALUES_PER_ROW / row).max(least).max(4)
     }
 
-    fn plan(&self, groups: usize) -> Plan {
+    /// Channels out of one pass.
+    fn width(&self, wide: bool) -> usize {
+        if wide && self.to.is_multiple_of(WIDE) {
+            WIDE
+        } else {
+            NARROW
+        }
+    }
+
+    fn plan(&self, groups: usize, wide: bool) -> Plan {
         let stretches = self.from.div_ceil(DEPTH).max(1);
-        let wide = groups >= 16 && self.to.is_multiple_of(WIDE);
         Plan {
             points: R * POINTS,
             groups,
             channels: self.from,
             depth: self.from.div_ceil(stretches).max(1),
-            width: if wide { WIDE } else { NARROW },
+            width: self.width(wide),
         }
     }
 
@@ -169,30 +195,83 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         if groups == 0 || self.to == 0 {
             return;
         }
+        let out = &Shared::new(out);
+        match self.groups_in_cache(groups) {
+            Some(per_task) => self.in_cache(groups, per_task, out),
+            None => self.in_blocks(groups, out),
+        }
+    }
+
+    /// All groups, a block after the other, each with all cores.
+    fn in_blocks(&self, groups: usize, out: &Shared<'_>) {
         let blocks = groups.div_ceil(self.groups_per_block());
         let per_block = groups.div_ceil(blocks);
-        let mut points = storage::scratch(self.plan(per_block).len());
-        let out = Shared::new(out);
+        let plan = |groups| self.plan(groups, groups >= 16);
+        let mut points = storage::scratch(plan(per_block).len());
         for first in (0..groups).step_by(per_block) {
-            let plan = self.plan(per_block.min(groups - first));
-            self.block(plan, first, &mut points, &out);
+            let plan = plan(per_block.min(groups - first));
+            self.block(plan, first, &mut points, out);
         }
         storage::recycle(points);
+    }
+
+    /// All groups, each core with its own.
+    fn in_cache(&self, groups: usize, per_task: usize, out: &Shared<'_>) {
+        let panels = Panels::new(self, self.plan(per_task, true));
+        let tasks = (0..groups).into_par_iter().step_by(per_task);
+        tasks.for_each(|first| {
+            let plan = self.plan(per_task.min(groups - first), true);
+            let mut points = storage::scratch(plan.len());
+            let shared = &Shared::new(&mut points);
+            for group in 0..plan.groups {
+                self.to_points((plan, first), group, shared);
+            }
+            for channel in (0..self.to).step_by(plan.width) {
+                let part = (channel, 0..plan.groups);
+                self.pass((plan, first), part, &points, Some(&panels), out);
+            }
+            storage::recycle(points);
+        });
+    }
+
+    fn to_points(&self, (plan, first): (Plan, usize), group: usize, points: &Shared<'_>) {
+        Arch::new().dispatch(tiles::ToPoints {
+            job: self,
+            plan,
+            first,
+            group,
+            points,
+        });
+    }
+
+    /// The channels out from `channel` of some groups.
+    fn pass(
+        &self,
+        (plan, first): (Plan, usize),
+        (channel, groups): (usize, Range<usize>),
+        points: &[f32],
+        panels: Option<&Panels>,
+        out: &Shared<'_>,
+    ) {
+        Arch::new().dispatch(pass::Pass {
+            job: self,
+            plan,
+            first,
+            groups,
+            points,
+            panels,
+            channels: channel..(channel + plan.width).min(self.to),
+            out,
+        });
     }
 
     /// The groups of tiles `first ..`, from pixels to places.
     fn block(&self, plan: Plan, first: usize, points: &mut [f32], out: &Shared<'_>) {
         assert!(points.len() >= plan.len());
         let shared = &Shared::new(&mut *points);
-        (0..plan.groups).into_par_iter().for_each(|group| {
-            Arch::new().dispatch(tiles::ToPoints {
-                job: self,
-                plan,
-                first,
-                group,
-                points: shared,
-            });
-        });
+        (0..plan.groups)
+            .into_par_iter()
+            .for_each(|group| self.to_points((plan, first), group, shared));
         let across = self.to.div_ceil(plan.width);
         // Each core wants a few tasks; cutting the tiles too costs another transform of the weights.
         let along = (3 * rayon::current_num_threads()).div_ceil(across);
@@ -203,15 +282,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
             let (channel, part) = (task / along * plan.width, task % along);
             let groups = part * per_task..((part + 1) * per_task).min(plan.groups);
             if !groups.is_empty() {
-                Arch::new().dispatch(pass::Pass {
-                    job: self,
-                    plan,
-                    first,
-                    groups,
-                    points,
-                    channels: channel..(channel + plan.width).min(self.to),
-                    out,
-                });
+                self.pass((plan, first), (channel, groups), points, None, out);
             }
         });
     }

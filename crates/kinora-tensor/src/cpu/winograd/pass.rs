@@ -1,6 +1,7 @@
 //! From points to places.
 
 use super::micro::{TILES, multiply, panel_vectors};
+use super::panels::Panels;
 use super::rule::{POINTS, RESULTS, TAPS, along_both, points_to_results};
 use super::weight::row_to_points;
 use super::{Plan, Winograd, load, odd_lines, store};
@@ -17,6 +18,8 @@ pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize>
     pub first: usize,
     pub groups: Range<usize>,
     pub points: &'a [f32],
+    /// The weight at the points, where that was made before.
+    pub panels: Option<&'a Panels>,
     /// Channels out, at most `plan.width`.
     pub channels: Range<usize>,
     pub out: &'a Shared<'a>,
@@ -38,15 +41,37 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_,
 impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(&self, simd: S) {
-        // Weights of one tap that are gathered at a time, of channels in and out: more of them and they leave the second-level
-        // cache before the last row of points, fewer and the sums come by too often.
+        let stride = odd_lines(self.groups.len() * TILES * self.plan.width);
+        let mut sums = storage::scratch(R * POINTS * stride);
+        match self.panels {
+            Some(panels) => {
+                for row in 0..R {
+                    let sums = &mut sums[row * POINTS * stride..];
+                    for start in (0..self.job.from).step_by(self.plan.depth) {
+                        let panels = panels.at(R, self.channels.start, row, start);
+                        self.multiply_row::<S, VECTORS>(simd, row, start, panels, sums, stride);
+                    }
+                }
+            }
+            None => self.sum::<S, VECTORS>(simd, &mut sums, stride),
+        }
+        let mut room = [[simd.splat_f32s(0.0); RESULTS]; R];
+        for k in 0..self.groups.len() {
+            self.write(simd, k, (&sums, stride), &mut room);
+        }
+        storage::recycle(sums);
+    }
+
+    /// Sums over all channels in, their weights taken to the points on the way.
+    #[inline(always)]
+    fn sum<S: Simd, const VECTORS: usize>(&self, simd: S, sums: &mut [f32], stride: usize) {
+        // Weights of one tap that are gathered at a time, of channels in and out: more of them and they
+        // leave the second-level cache before the last row of points, fewer and the sums come by too often.
         const GATHERED: usize = 256 * 32;
         let (plan, from, width) = (self.plan, self.job.from, self.plan.width);
         let part = (GATHERED / width / plan.depth).max(1) * plan.depth;
         let mut gathered = storage::scratch(RT * TAPS * part.min(from) * width);
         let mut panels = storage::scratch(POINTS * plan.depth * width);
-        let stride = odd_lines(self.groups.len() * TILES * width);
-        let mut sums = storage::scratch(R * POINTS * stride);
         if from == 0 {
             sums.fill(0.0); // Nothing will be summed.
         }
@@ -67,10 +92,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
                 }
             }
         }
-        for k in 0..self.groups.len() {
-            self.write(simd, k, &sums, stride);
-        }
-        for buffer in [gathered, panels, sums] {
+        for buffer in [gathered, panels] {
             storage::recycle(buffer);
         }
     }
@@ -108,57 +130,66 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
 
     /// Takes the sums of the k-th group to the places of its tiles.
     #[inline(always)]
-    fn write<S: Simd>(&self, simd: S, k: usize, sums: &[f32], stride: usize) {
-        let zero = simd.splat_f32s(0.0);
+    fn write<S: Simd>(
+        &self,
+        simd: S,
+        k: usize,
+        (sums, stride): (&[f32], usize),
+        room: &mut [[S::f32s; RESULTS]; R],
+    ) {
+        let (width, lanes) = (self.plan.width, S::F32_LANES);
         let first = (self.first + self.groups.start + k) * TILES;
         for t in 0..TILES.min(self.job.tiles() - first) {
-            let corner = self.job.corner(first + t);
-            for start in (0..self.channels.len()).step_by(S::F32_LANES) {
-                let mut products = [[zero; POINTS]; R];
-                for r in 0..R {
-                    for j in 0..POINTS {
-                        let at =
-                            (r * POINTS + j) * stride + (k * TILES + t) * self.plan.width + start;
-                        products[r][j] = load(simd, &sums[at..at + S::F32_LANES]);
-                    }
-                }
-                let results: [[S::f32s; RESULTS]; RR] = along_both(
-                    products,
-                    zero,
+            let places = self.places(self.job.corner(first + t));
+            for start in (0..self.channels.len()).step_by(lanes) {
+                let at = (k * TILES + t) * width + start;
+                let (to, lanes) = (
+                    self.channels.start + start,
+                    lanes.min(self.channels.len() - start),
+                );
+                let bias = match self.job.bias {
+                    Some(bias) => load(simd, &bias[to..to + lanes]),
+                    None => simd.splat_f32s(0.0),
+                };
+                along_both::<_, POINTS, RESULTS, R, RR>(
+                    room,
+                    #[inline(always)]
+                    |r| {
+                        let mut products = [bias; POINTS];
+                        for j in 0..POINTS {
+                            let at = (r * POINTS + j) * stride + at;
+                            products[j] = load(simd, &sums[at..at + S::F32_LANES]);
+                        }
+                        products
+                    },
                     #[inline(always)]
                     |m| points_to_results(simd, m),
+                    #[inline(always)]
+                    |r, k, result| {
+                        if let Some(place) = places[r][k] {
+                            // SAFETY: no other task writes these channels of this place.
+                            #[allow(unsafe_code)]
+                            let out = unsafe { self.out.slice(place + to, lanes) };
+                            store(simd, out, simd.add_f32s(result, bias));
+                        }
+                    },
                 );
-                self.store(simd, corner, start, &results);
             }
         }
     }
 
-    /// Writes one vector of channels of one tile, those of its places that lie in the grid.
+    /// Where the channels of each place of a tile begin in the result; `None` outside the grid.
     #[inline(always)]
-    fn store<S: Simd>(
-        &self,
-        simd: S,
-        [outer, row, column]: [usize; 3],
-        start: usize,
-        results: &[[S::f32s; RESULTS]; RR],
-    ) {
-        let (grid, to) = (&self.job.grid, self.job.to);
-        let first = self.channels.start + start;
-        let lanes = S::F32_LANES.min(self.channels.end - first);
-        let bias = match self.job.bias {
-            Some(bias) => load(simd, &bias[first..first + lanes]),
-            None => simd.splat_f32s(0.0),
-        };
+    fn places(&self, [outer, row, column]: [usize; 3]) -> [[Option<usize>; RESULTS]; RR] {
+        let to = &self.job.grid.to;
+        let mut places = [[None; RESULTS]; RR];
         for r in 0..RR {
             for k in 0..RESULTS {
-                if let Some(at) = grid.to.at(row + r, column + k) {
-                    let at = (outer * grid.to.len() + at) * to + first;
-                    // SAFETY: no other task writes these channels of this place.
-                    #[allow(unsafe_code)]
-                    let out = unsafe { self.out.slice(at, lanes) };
-                    store(simd, out, simd.add_f32s(results[r][k], bias));
+                if let Some(at) = to.at(row + r, column + k) {
+                    places[r][k] = Some((outer * to.len() + at) * self.job.to);
                 }
             }
         }
+        places
     }
 }

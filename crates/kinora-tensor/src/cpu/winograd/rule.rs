@@ -102,8 +102,9 @@ pub(super) fn points_to_results<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f
     ]
 }
 
-/// `step` along every row, then, where there are as many rows as `step` takes, along every column.
-/// One row stays one row: the rule of one axis.
+/// `step` along every row that `read` gives, then, where there are as many rows as `step` takes, along every
+/// column; `write` is given what comes of it, by row and column. One row stays one row: the rule of one axis.
+/// `room` is for what is half done: made once for many tiles, since clearing it takes as long as a step.
 // Loops, not `map` or `from_fn`: those hide a call that would leave the vector instructions behind.
 #[inline(always)]
 pub(super) fn along_both<
@@ -113,28 +114,26 @@ pub(super) fn along_both<
     const ROWS: usize,
     const OUT: usize,
 >(
-    rows: [[T; FROM]; ROWS],
-    zero: T,
+    room: &mut [[T; TO]; ROWS],
+    read: impl Fn(usize) -> [T; FROM],
     step: impl Fn([T; FROM]) -> [T; TO],
-) -> [[T; TO]; OUT] {
-    let mut out = [[zero; TO]; OUT];
-    if OUT == 1 {
-        out[0] = step(rows[0]);
-        return out;
-    }
-    let mut half = [[zero; TO]; ROWS];
+    mut write: impl FnMut(usize, usize, T),
+) {
     for r in 0..ROWS {
-        half[r] = step(rows[r]);
+        room[r] = step(read(r));
     }
     for column in 0..TO {
-        let mut values = [zero; FROM];
-        for r in 0..ROWS {
-            values[r] = half[r][column];
+        if OUT == 1 {
+            write(0, column, room[0][column]);
+            continue;
+        }
+        let mut values = [room[0][column]; FROM];
+        for r in 1..ROWS {
+            values[r] = room[r][column];
         }
         let values = step(values);
         for r in 0..OUT {
-            out[r][column] = values[r];
+            write(r, column, values[r]);
         }
     }
-    out
 }

@@ -149,6 +149,76 @@ fn frames_agree_with_the_definition() {
     }
 }
 
+/// Both ways over all groups, with different numbers of them to a task.
+fn assert_the_same_in_cache_and_in_blocks<const R: usize, const RT: usize, const RR: usize>(
+    job: &Winograd<'_, R, RT, RR>,
+) {
+    let groups = job.tiles().div_ceil(TILES);
+    let mut expected = vec![f32::NAN; job.grid.outer * job.grid.to.len() * job.to];
+    job.in_blocks(groups, &Shared::new(&mut expected));
+    for per_task in [1, 2, 5, groups] {
+        let mut y = vec![f32::NAN; expected.len()];
+        job.in_cache(groups, per_task, &Shared::new(&mut y));
+        assert_eq!(y, expected, "{per_task} of {groups} groups to a task");
+    }
+}
+
+#[test]
+fn groups_that_stay_in_cache_give_what_blocks_give() {
+    for ([n, h, w], from, to) in [
+        ([1, 1, 1], 1, 1),
+        ([3, 12, 13], 64, 64),
+        ([2, 9, 30], 70, 96),
+        ([5, 6, 6], 130, 33),
+    ] {
+        let (x, bias) = (numbers([n, h, w, from], 1), numbers([to], 3).to_vec());
+        for (direction, shape) in [
+            (Direction::Forward, [to, 3, 3, from]),
+            (Direction::Backward, [from, 3, 3, to]),
+        ] {
+            let weight = numbers(shape, 2);
+            assert_the_same_in_cache_and_in_blocks(&OverPictures {
+                grid: Grid::pictures(n, [h, w], [h, w], [1, 1]),
+                pixels: x.as_f32().unwrap(),
+                weight: Weight::new(&weight, direction),
+                bias: Some(&bias),
+                from,
+                to,
+            });
+        }
+        let weight = numbers([to, 3, from], 2);
+        assert_the_same_in_cache_and_in_blocks(&AlongTime {
+            grid: Grid::frames(n, h, w),
+            pixels: x.as_f32().unwrap(),
+            weight: Weight::new(&weight, Direction::Forward),
+            bias: None,
+            from,
+            to,
+        });
+    }
+}
+
+#[test]
+fn few_channels_stay_in_cache_and_many_do_not() {
+    let in_cache = |channels: usize| {
+        let (x, w) = (
+            numbers([1, 4, 4, channels], 1),
+            numbers([channels, 3, 3, channels], 2),
+        );
+        let job = OverPictures {
+            grid: Grid::pictures(1, [4; 2], [4; 2], [1; 2]),
+            pixels: x.as_f32().unwrap(),
+            weight: Weight::new(&w, Direction::Forward),
+            bias: None,
+            from: channels,
+            to: channels,
+        };
+        job.groups_in_cache(1 << 20)
+    };
+    assert_eq!(in_cache(64), Some(5));
+    assert_eq!(in_cache(320), None);
+}
+
 /// What the models' blocks may differ by is 1e-5; a convolution must stay well below. Measured: 9e-7
 /// at 320 channels and 1.2e-6 at 1280.
 #[test]

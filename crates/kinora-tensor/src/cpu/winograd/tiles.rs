@@ -5,6 +5,7 @@ use super::rule::{POINTS, along_both, pixels_to_points};
 use super::{Plan, Winograd, load, store};
 use crate::cpu::shared::Shared;
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Takes the pixels of one group of tiles to the points.
 pub(super) struct ToPoints<'a, 'b, const R: usize, const RT: usize, const RR: usize> {
@@ -25,10 +26,21 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for ToPoints<'_,
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let mut room = [[simd.splat_f32s(0.0); POINTS]; R];
         for t in 0..TILES {
             let window = self.window((self.first + self.group) * TILES + t);
             for start in (0..self.job.from).step_by(self.plan.depth) {
-                self.stretch(simd, &window, start, t);
+                let depth = self.plan.depth_at(start);
+                let to = self.plan.at(start, 0, self.group, t);
+                let whole = depth / S::F32_LANES * S::F32_LANES;
+                for done in (0..whole).step_by(S::F32_LANES) {
+                    let from = start + done..start + done + S::F32_LANES;
+                    self.vector(simd, &window, from, to + done, &mut room);
+                }
+                if whole < depth {
+                    let from = start + whole..start + depth;
+                    self.vector(simd, &window, from, to + whole, &mut room);
+                }
             }
         }
     }
@@ -56,34 +68,40 @@ impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, R
         window
     }
 
-    /// One stretch of channels of one tile.
+    /// The channels `from`, at most a vector, of one tile; at point 0 they lie from `to` on.
     #[inline(always)]
-    fn stretch<S: Simd>(&self, simd: S, window: &Window<'_, R>, start: usize, t: usize) {
+    fn vector<S: Simd>(
+        &self,
+        simd: S,
+        window: &Window<'_, R>,
+        from: Range<usize>,
+        to: usize,
+        room: &mut [[S::f32s; POINTS]; R],
+    ) {
         let zero = simd.splat_f32s(0.0);
-        let depth = self.plan.depth_at(start);
-        for done in (0..depth).step_by(S::F32_LANES) {
-            let lanes = S::F32_LANES.min(depth - done);
-            let mut pixels = [[zero; POINTS]; R];
-            for r in 0..R {
+        let (lanes, stride) = (from.len(), self.plan.point_stride());
+        along_both::<_, POINTS, POINTS, R, R>(
+            room,
+            #[inline(always)]
+            |r| {
+                let mut pixels = [zero; POINTS];
                 for k in 0..POINTS {
                     if !window[r][k].is_empty() {
-                        pixels[r][k] = load(simd, &window[r][k][start + done..][..lanes]);
+                        pixels[k] = load(simd, &window[r][k][from.clone()]);
                     }
                 }
-            }
-            let points: [[S::f32s; POINTS]; R] = along_both(
-                pixels,
-                zero,
-                #[inline(always)]
-                |d| pixels_to_points(simd, d),
-            );
-            for (point, value) in points.as_flattened().iter().enumerate() {
-                let at = self.plan.at(start, point, self.group, t) + done;
+                pixels
+            },
+            #[inline(always)]
+            |d| pixels_to_points(simd, d),
+            #[inline(always)]
+            |r, k, value| {
+                let at = to + (r * POINTS + k) * stride;
                 // SAFETY: no other task writes this group's part of the block.
                 #[allow(unsafe_code)]
                 let out = unsafe { self.points.slice(at, lanes) };
-                store(simd, out, *value);
-            }
-        }
+                store(simd, out, value);
+            },
+        );
     }
 }
