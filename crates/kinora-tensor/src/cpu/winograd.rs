@@ -115,12 +115,16 @@ const LARGEST_BLOCK_VALUES: usize = 12 << 20;
 
 impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
     /// Whether this way is expected to be faster than multiplying gathered rows: in multiplications
-    /// of one channel by one channel, with the transforms counted at an estimate of what they take.
+    /// of one channel by one channel, with the transforms and the gathering counted at an estimate of
+    /// what they take.
     pub(crate) fn pays(&self) -> bool {
         const WEIGHT: usize = 350; // of one channel in and one out
-        const VALUE: usize = 16; // of one value at one point
-        let direct = self.grid.outer * self.grid.to.len() * RT * TAPS * self.from * self.to;
+        const VALUE: usize = 50; // of one value at one point
+        const GATHERED: usize = 64; // of one value of a gathered row
+        const VECTOR: usize = 16;
         let (from, to) = (self.from, self.to.next_multiple_of(NARROW));
+        let rows = self.grid.outer * self.grid.to.len() * RT * TAPS;
+        let direct = rows * from * (self.to.next_multiple_of(VECTOR) + GATHERED);
         let values = self.tiles().next_multiple_of(TILES) * R * POINTS;
         let here = values * (from * to + VALUE * (from + to)) + WEIGHT * R / POINTS * from * to;
         here < direct
