@@ -10,6 +10,8 @@
 mod stretch;
 mod tile;
 
+pub(crate) use tile::{Lines, Operands, add};
+
 use crate::storage;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -157,7 +159,7 @@ impl WithSimd for Job<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let stretches = self.of.stretches();
-        let layout = Layout::of::<S>(self.of);
+        let layout = Layout::of::<S>([self.of.o, self.of.i], self.of.taps());
         let tasks = self.of.tasks(&stretches, layout.strips).into_par_iter();
         let done = tasks.with_max_len(1).map(|(stretches, strips)| {
             let mut sums = Sums::new(&layout, strips);
@@ -186,41 +188,41 @@ impl WithSimd for Job<'_, '_> {
 
 /// How the weight lies in tiles: for each panel of channels in, for each strip of channels out, for each tap
 /// a tile of as many lines as the strip has channels, each as wide as a panel.
-struct Layout {
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
     /// Channels out of a strip, the last being filled up.
-    lines: usize,
-    strips: usize,
+    pub lines: usize,
+    pub strips: usize,
     /// Channels in of a panel, the last being filled up.
-    width: usize,
-    panels: usize,
+    pub width: usize,
+    pub panels: usize,
     taps: usize,
     i: usize,
 }
 
 impl Layout {
-    fn of<S: Simd>(of: &WeightGradient<'_>) -> Self {
+    /// Of `o` channels out and `i` channels in.
+    pub fn of<S: Simd>([o, i]: [usize; 2], taps: usize) -> Self {
         let lines = tile::lines::<S>();
         // Half as wide where that holds all channels.
         let most = tile::VECTORS * S::F32_LANES;
-        let width = most
-            .min(of.i.next_multiple_of(S::F32_LANES))
-            .max(S::F32_LANES);
+        let width = most.min(i.next_multiple_of(S::F32_LANES)).max(S::F32_LANES);
         Layout {
             lines,
-            strips: of.o.div_ceil(lines),
+            strips: o.div_ceil(lines),
             width,
-            panels: of.i.div_ceil(width),
-            taps: of.taps(),
-            i: of.i,
+            panels: i.div_ceil(width),
+            taps,
+            i,
         }
     }
 
-    fn tile(&self) -> usize {
+    pub fn tile(&self) -> usize {
         self.lines * self.width
     }
 
     /// Where the tile of a panel, a strip and a tap begins, where there are so many strips.
-    fn at(&self, [panel, strip, tap]: [usize; 3], strips: usize) -> usize {
+    pub fn at(&self, [panel, strip, tap]: [usize; 3], strips: usize) -> usize {
         ((panel * strips + strip) * self.taps + tap) * self.tile()
     }
 }

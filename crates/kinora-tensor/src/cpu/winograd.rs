@@ -9,6 +9,7 @@
 //! that cheap. Where channels are few, that block would leave the cache only to come back: there each core
 //! takes a few groups of tiles all the way (`groups_in_cache`), with the weight at the points (`panels`) made once.
 
+mod gradient;
 mod micro;
 mod panels;
 mod pass;
@@ -18,6 +19,7 @@ mod weight;
 
 use crate::cpu::shared::Shared;
 use crate::storage;
+pub(crate) use gradient::{GradientAlongTime, GradientOverPictures};
 use micro::TILES;
 use panels::Panels;
 use pulp::{Arch, Simd};
@@ -171,23 +173,29 @@ impl<const R: usize, const RT: usize, const RR: usize> Winograd<'_, R, RT, RR> {
         }
     }
 
-    fn tile_rows(&self) -> usize {
-        self.grid.to.extent[0].div_ceil(RR)
-    }
-
-    fn tile_columns(&self) -> usize {
-        self.grid.to.extent[1].div_ceil(RESULTS)
-    }
-
     fn tiles(&self) -> usize {
-        self.grid.outer * self.tile_rows() * self.tile_columns()
+        Self::tiles_of(&self.grid)
     }
 
-    /// The corner of a tile: which grid, and its first row and column.
     fn corner(&self, tile: usize) -> [usize; 3] {
-        let (rest, column) = (tile / self.tile_columns(), tile % self.tile_columns());
-        let (outer, row) = (rest / self.tile_rows(), rest % self.tile_rows());
-        [outer, row * RR, column * RESULTS]
+        Self::corner_of(&self.grid, tile)
+    }
+
+    /// Rows and columns of tiles.
+    fn tile_extent(grid: &Grid) -> [usize; 2] {
+        let [rows, columns] = grid.to.extent;
+        [rows.div_ceil(RR), columns.div_ceil(RESULTS)]
+    }
+
+    fn tiles_of(grid: &Grid) -> usize {
+        grid.outer * Self::tile_extent(grid).iter().product::<usize>()
+    }
+
+    /// The corner of a tile: which of the outer ones, and its first row and column.
+    fn corner_of(grid: &Grid, tile: usize) -> [usize; 3] {
+        let [rows, columns] = Self::tile_extent(grid);
+        let (rest, column) = (tile / columns, tile % columns);
+        [rest / rows, rest % rows * RR, column * RESULTS]
     }
 
     /// Writes the result, every place of it.

@@ -5,7 +5,7 @@ use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
 use crate::cpu::weight_gradient::WeightGradient;
-use crate::cpu::winograd::{Direction, Grid, OverPictures, Weight};
+use crate::cpu::winograd::{Direction, GradientOverPictures, Grid, OverPictures, Weight};
 use crate::{Error, Result, Tensor, cuda, storage};
 
 /// Rows and columns of zeros around a picture.
@@ -299,6 +299,21 @@ impl Geometry {
         bias: Option<&mut [f32]>,
     ) -> Vec<f32> {
         let mut dw = storage::scratch(self.o * self.kh * self.kw * self.i);
+        let Pad { top, left, .. } = self.conv.pad;
+        let minimal = GradientOverPictures {
+            grid: Grid::pictures(self.n, [self.h, self.w], [self.oh, self.ow], [top, left]),
+            pixels: x,
+            gradient: dy,
+            from: self.i,
+            to: self.o,
+        };
+        if (self.kh, self.kw, self.conv.stride) == (3, 3, 1) && minimal.pays() {
+            minimal.run(&mut dw);
+            if let Some(bias) = bias {
+                bias.copy_from_slice(&sum_rows(dy, self.o));
+            }
+            return dw;
+        }
         let shared = WeightGradient {
             pixels: x,
             gradient: dy,
@@ -306,7 +321,7 @@ impl Geometry {
             from: [self.h, self.w],
             to: [self.oh, self.ow],
             taps: [self.kh, self.kw],
-            pad: [self.conv.pad.top, self.conv.pad.left],
+            pad: [top, left],
             i: self.i,
             o: self.o,
         };

@@ -14,7 +14,7 @@ pub(super) const fn lines<S: Simd>() -> usize {
 
 /// Places whose pixels lie in lines, with a gap from each line to the next; their gradients have none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// The first place among the pixels, and among the gradients.
     pub pixel: usize,
     pub gradient: usize,
@@ -26,7 +26,7 @@ pub(super) struct Lines {
 }
 
 /// What a tile is summed from.
-pub(super) struct Operands<'a> {
+pub(crate) struct Operands<'a> {
     /// `[pixels, width]`.
     pub pixels: &'a [f32],
     /// Rows and columns from a place's corner to the pixel it looks at.
@@ -39,7 +39,7 @@ pub(super) struct Operands<'a> {
 
 /// tile\[o\]\[i\] += Σ gradient\[place\]\[o\] · pixels\[place\]\[i\]; or = where it is the `first` sum.
 #[inline(always)]
-pub(super) fn add<S: Simd>(simd: S, operands: Operands<'_>, tile: &mut [f32], first: bool) {
+pub(crate) fn add<S: Simd>(simd: S, operands: Operands<'_>, tile: &mut [f32], first: bool) {
     match (lines::<S>(), operands.width / S::F32_LANES) {
         (8, 1) => add_as::<S, 8, 1>(simd, &operands, tile, first),
         (8, _) => add_as::<S, 8, 2>(simd, &operands, tile, first),

@@ -89,6 +89,84 @@ pub(super) fn taps_to_point<S: Simd>(simd: S, g: [S::f32s; TAPS], point: usize) 
     )
 }
 
+/// The pixels that lead to each point, with their factors: what `pixels_to_points` does, a point at a time.
+const POINT_FROM_PIXELS: [[(usize, f32); 4]; POINTS] = [
+    [(0, A2 * B2), (2, -(A2 + B2)), (4, 1.0), (4, 0.0)],
+    [(1, -A * B2), (2, -B2), (3, A), (4, 1.0)],
+    [(1, A * B2), (2, -B2), (3, -A), (4, 1.0)],
+    [(1, -B * A2), (2, -A2), (3, B), (4, 1.0)],
+    [(1, B * A2), (2, -A2), (3, -B), (4, 1.0)],
+    [(1, A2 * B2), (3, -(A2 + B2)), (5, 1.0), (5, 0.0)],
+];
+
+/// Six neighbouring pixels taken to one point.
+#[inline(always)]
+pub(super) fn pixels_to_point<S: Simd>(
+    simd: S,
+    pixel: impl Fn(usize) -> S::f32s,
+    point: usize,
+) -> S::f32s {
+    let [(first, factor), rest @ ..] = POINT_FROM_PIXELS[point];
+    let mut sum = times(simd, factor, pixel(first));
+    for (row, factor) in rest {
+        sum = add(simd, factor, pixel(row), sum);
+    }
+    sum
+}
+
+/// The gradient of four results taken to the points: the transpose of `points_to_results`.
+#[inline(always)]
+pub(super) fn results_to_points<S: Simd>(simd: S, d: [S::f32s; RESULTS]) -> [S::f32s; POINTS] {
+    let (even_a, even_b) = (add(simd, A2, d[2], d[0]), add(simd, B2, d[2], d[0]));
+    let odd_a = add(simd, A2 * A, d[3], times(simd, A, d[1]));
+    let odd_b = add(simd, B2 * B, d[3], times(simd, B, d[1]));
+    [
+        d[0],
+        simd.add_f32s(even_a, odd_a),
+        simd.sub_f32s(even_a, odd_a),
+        simd.add_f32s(even_b, odd_b),
+        simd.sub_f32s(even_b, odd_b),
+        d[3],
+    ]
+}
+
+/// The gradient of four results taken to one point.
+#[inline(always)]
+pub(super) fn results_to_point<S: Simd>(
+    simd: S,
+    result: impl Fn(usize) -> S::f32s,
+    point: usize,
+) -> S::f32s {
+    let at = match point {
+        0 => return result(0),
+        1 => A,
+        2 => -A,
+        3 => B,
+        4 => -B,
+        _ => return result(3),
+    };
+    // The polynomial with these coefficients, by Horner's rule.
+    let sum = add(simd, at, result(3), result(2));
+    let at = simd.splat_f32s(at);
+    let sum = simd.mul_add_f32s(at, sum, result(1));
+    simd.mul_add_f32s(at, sum, result(0))
+}
+
+/// The gradient of six products' factors taken back to three taps: the transpose of `taps_to_points`.
+#[inline(always)]
+pub(super) fn points_to_taps<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; TAPS] {
+    const G: [[f32; TAPS]; POINTS] = POINTS_FROM_TAPS;
+    let mut taps = [simd.splat_f32s(0.0); TAPS];
+    for k in 0..TAPS {
+        for p in 0..POINTS {
+            if G[p][k] != 0.0 {
+                taps[k] = add(simd, G[p][k], m[p], taps[k]);
+            }
+        }
+    }
+    taps
+}
+
 /// Six products taken back to four results.
 #[inline(always)]
 pub(super) fn points_to_results<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; RESULTS] {
