@@ -1,6 +1,6 @@
 //! A task: some lines of one operand against some strips of the other.
 
-use super::pack::{Ahead, Strip, Widen};
+use super::pack::{Ahead, LINE_BYTES, Strip, Widen, fetch_to_write};
 use super::tile::{self, MOST_WIDTH, Sums};
 use super::{Along, Job, LineStart, Start};
 use crate::cpu::transpose::{SIDE, transpose};
@@ -89,24 +89,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         let panel = &self.panels[at..][..tile.terms.len() * width];
         let usual = tile.lines.len() == width && tile.others.len() == J && waiting.is_none();
         if usual && job.along == Along::Columns && !matches!(job.start, Start::Result) {
-            let row = match job.start {
-                Start::Row(row) | Start::Matrix(_, row) if !row.is_empty() => {
-                    &row[tile.lines.clone()]
-                }
-                _ => &[],
-            };
-            let onto = match job.start {
-                Start::Matrix(values, _) => Some(std::array::from_fn(|j| {
-                    let at = (tile.others.start + j) * job.strides.1 + tile.lines.start;
-                    &values[at..][..width]
-                })),
-                _ => None,
-            };
-            let out = std::array::from_fn(|j| {
-                let line = tile.others.start + j;
-                self.out(line * job.strides.1 + tile.lines.start, width)
-            });
-            return tile::multiply_to::<R, N, J>(simd, panel, strip, (row, onto), out);
+            return self.straight::<R, N, J>(simd, panel, strip, tile);
         }
         tile::multiply::<R, N, J>(simd, panel, strip, sums);
         if let Some(waiting) = waiting {
@@ -121,6 +104,36 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
             }
         }
         self.write::<R, J>(tile, sums);
+    }
+
+    /// A whole tile, summed and written without a stop on the way.
+    #[inline(always)]
+    fn straight<R: Simd, const N: usize, const J: usize>(
+        &self,
+        simd: R,
+        panel: &[f32],
+        strip: &[&[f32]; J],
+        tile: Tile,
+    ) {
+        let (job, width) = (self.job, N * R::F32_LANES);
+        let at = |j: usize| (tile.others.start + j) * job.strides.1 + tile.lines.start;
+        let out: [&mut [f32]; J] = std::array::from_fn(|j| self.out(at(j), width));
+        // A result comes from memory before it is overwritten: it is asked for now, and here by the end.
+        for j in 0..J {
+            for k in (0..width).step_by(LINE_BYTES / size_of::<f32>()) {
+                fetch_to_write(&out[j][k]);
+            }
+            fetch_to_write(&out[j][width - 1]); // It may begin within a line.
+        }
+        let row = match job.start {
+            Start::Row(row) | Start::Matrix(_, row) if !row.is_empty() => &row[tile.lines.clone()],
+            _ => &[],
+        };
+        let onto = match job.start {
+            Start::Matrix(values, _) => Some(std::array::from_fn(|j| &values[at(j)..][..width])),
+            _ => None,
+        };
+        tile::multiply_to::<R, N, J>(simd, panel, strip, (row, onto), out);
     }
 
     /// Takes the sums of a tile to the result.

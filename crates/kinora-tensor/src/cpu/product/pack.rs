@@ -138,7 +138,7 @@ pub(super) fn take_line<T: Widen>(
 }
 
 /// Bytes that come from memory together.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Asks for the lines of the next strip, part by part, while this one is worked on: they come from far
 /// away, and in stretches too short for the processor to see where they lead.
@@ -203,6 +203,20 @@ fn fetch<T>(value: &T) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+/// Asks for a value's line of the cache, which is to be written.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn fetch_to_write<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing and cannot fault; processors that do not know it pass over it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(std::ptr::from_ref(value).cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
