@@ -69,6 +69,11 @@ for name in small_autoencoder small_image_to_video; do
 done
 echo "demo: $share of the recipes' steps, for a machine of this speed"
 "$kinora" train "$configs/small_autoencoder.toml" --data "$out/lvd" --run "$out/runs/small_autoencoder"
+# Both learn from the same frames, which the first has decoded.
+if [ ! -e "$out/runs/small_image_to_video" ]; then
+    mkdir -p "$out/runs/small_image_to_video"
+    cp -r "$out/runs/small_autoencoder/frames" "$out/runs/small_image_to_video/frames"
+fi
 "$kinora" train "$configs/small_image_to_video.toml" --data "$out/lvd" --run "$out/runs/small_image_to_video"
 trained=$(date +%s)
 
