@@ -3,7 +3,7 @@
 use super::softmax::exp2_nonpositive;
 use pulp::Simd;
 
-/// 1 / (1 + e⁻ˣ), within 4e-7 of its value near 0 and of 1.2e-7 absolutely; NaN at NaN.
+/// 1 / (1 + e⁻ˣ), within 1.2e-7; of its own size, within 4e-7 + 1e-7 · |x|. NaN at NaN.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Of −|x|, of which nothing overflows: σ(x) = e⁻|ˣ| / (1 + e⁻|ˣ|) where x is negative.

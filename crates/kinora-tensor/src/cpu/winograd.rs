@@ -61,9 +61,36 @@ impl Axes {
         (row < self.extent[0] && column < self.extent[1])
             .then(|| row * self.stride[0] + column * self.stride[1])
     }
+
+    /// The channels of each pixel of a window whose corner is at a row and a column of one of the outer
+    /// ones; none of those outside. The corner may lie before the first (a number that wrapped around).
+    #[inline(always)]
+    fn window<'a, const R: usize, const C: usize>(
+        &self,
+        (values, channels): (&'a [f32], usize),
+        [outer, row, column]: [usize; 3],
+    ) -> [[&'a [f32]; C]; R] {
+        let mut window: [[&[f32]; C]; R] = [[&[]; C]; R];
+        for r in 0..R {
+            for k in 0..C {
+                if let Some(at) = self.at(row.wrapping_add(r), column.wrapping_add(k)) {
+                    let at = (outer * self.len() + at) * channels;
+                    window[r][k] = &values[at..][..channels];
+                }
+            }
+        }
+        window
+    }
 }
 
 impl Grid {
+    /// The corner of the pixels that lead to the places from `corner` on; it may wrap around.
+    #[inline(always)]
+    fn reads(&self, [outer, row, column]: [usize; 3]) -> [usize; 3] {
+        let [above, before] = self.pad;
+        [outer, row.wrapping_sub(above), column.wrapping_sub(before)]
+    }
+
     /// Pictures of `from` [height, width] that give pictures of `to`.
     pub(crate) fn pictures(n: usize, from: [usize; 2], to: [usize; 2], pad: [usize; 2]) -> Self {
         let axes = |extent: [usize; 2]| Axes {

@@ -307,13 +307,6 @@ impl Geometry {
             from: self.i,
             to: self.o,
         };
-        if (self.kh, self.kw, self.conv.stride) == (3, 3, 1) && minimal.pays() {
-            minimal.run(&mut dw);
-            if let Some(bias) = bias {
-                bias.copy_from_slice(&sum_rows(dy, self.o));
-            }
-            return dw;
-        }
         let shared = WeightGradient {
             pixels: x,
             gradient: dy,
@@ -325,11 +318,14 @@ impl Geometry {
             i: self.i,
             o: self.o,
         };
-        if self.conv.stride == 1 && shared.pays() {
+        if (self.kh, self.kw, self.conv.stride) == (3, 3, 1) && minimal.pays() {
+            minimal.run(&mut dw);
+        } else if self.conv.stride == 1 && shared.pays() {
             shared.run(&mut dw, bias);
             return dw;
+        } else {
+            convolve_weight_gradient(&mut dw, &self.view(x), dy);
         }
-        convolve_weight_gradient(&mut dw, &self.view(x), dy);
         if let Some(bias) = bias {
             bias.copy_from_slice(&sum_rows(dy, self.o));
         }

@@ -207,14 +207,6 @@ impl Geometry {
             from: self.i,
             to: self.o,
         };
-        if self.taps == 3 && minimal.pays() {
-            let mut dw = storage::scratch(self.o * self.taps * self.i);
-            minimal.run(&mut dw);
-            if let Some(bias) = bias {
-                bias.copy_from_slice(&sum_rows(dy, self.o));
-            }
-            return dw;
-        }
         let shared = WeightGradient {
             pixels: x,
             gradient: dy,
@@ -226,12 +218,23 @@ impl Geometry {
             i: self.i,
             o: self.o,
         };
-        if shared.pays() {
-            let mut dw = storage::scratch(self.o * self.taps * self.i);
+        let mut dw = storage::scratch(self.o * self.taps * self.i);
+        if self.taps == 3 && minimal.pays() {
+            minimal.run(&mut dw);
+        } else if shared.pays() {
             shared.run(&mut dw, bias);
             return dw;
+        } else {
+            self.weight_gradient_by_tap(&mut dw, x, dy);
         }
-        let mut dw = storage::zeros(self.o * self.taps * self.i);
+        if let Some(bias) = bias {
+            bias.copy_from_slice(&sum_rows(dy, self.o));
+        }
+        dw
+    }
+
+    fn weight_gradient_by_tap(&self, dw: &mut [f32], x: &[f32], dy: &[f32]) {
+        dw.fill(0.0);
         for clip in 0..self.clips {
             for (tap, to, from) in self.taps() {
                 let (to, from) = (self.rows(clip, &to), self.rows(clip, &from));
@@ -245,10 +248,6 @@ impl Geometry {
                 );
             }
         }
-        if let Some(bias) = bias {
-            bias.copy_from_slice(&sum_rows(dy, self.o));
-        }
-        dw
     }
 
     /// One tap of the weight, `[o, i]`.

@@ -200,18 +200,11 @@ impl<const R: usize, const RT: usize, const RR: usize> Task<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn bring_pixels<S: Simd>(&self, simd: S, tile: usize, out: &mut [f32], apart: usize) {
         let (of, Layout { width, panels, .. }) = (self.of, *self.layout);
-        let [outer, row, column] = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
-        let mut window: [[&[f32]; POINTS]; R] = [[&[]; POINTS]; R];
-        for r in 0..R {
-            for k in 0..POINTS {
-                let row = (row + r).wrapping_sub(of.grid.pad[0]);
-                let column = (column + k).wrapping_sub(of.grid.pad[1]);
-                if let Some(at) = of.grid.from.at(row, column) {
-                    window[r][k] =
-                        &of.pixels[(outer * of.grid.from.len() + at) * of.from..][..of.from];
-                }
-            }
-        }
+        let corner = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
+        let window: [[&[f32]; POINTS]; R] = of
+            .grid
+            .from
+            .window((of.pixels, of.from), of.grid.reads(corner));
         for k in (0..panels * width).step_by(S::F32_LANES) {
             let channels = k.min(of.from)..(k + S::F32_LANES).min(of.from);
             let mut values = [simd.splat_f32s(0.0); POINTS];
@@ -240,15 +233,8 @@ impl<const R: usize, const RT: usize, const RR: usize> Task<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn bring_gradient<S: Simd>(&self, simd: S, tile: usize, out: &mut [f32], apart: usize) {
         let (of, Layout { lines, strips, .. }) = (self.of, *self.layout);
-        let [outer, row, column] = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
-        let mut window: [[&[f32]; RESULTS]; RR] = [[&[]; RESULTS]; RR];
-        for r in 0..RR {
-            for k in 0..RESULTS {
-                if let Some(at) = of.grid.to.at(row + r, column + k) {
-                    window[r][k] = &of.gradient[(outer * of.grid.to.len() + at) * of.to..][..of.to];
-                }
-            }
-        }
+        let corner = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
+        let window: [[&[f32]; RESULTS]; RR] = of.grid.to.window((of.gradient, of.to), corner);
         let run = lines.min(S::F32_LANES);
         for k in (0..of.to).step_by(S::F32_LANES) {
             let channels = k..(k + S::F32_LANES).min(of.to);

@@ -48,24 +48,12 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for ToPoints<'_,
 
 impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, RR> {
     fn window(&self, tile: usize) -> Window<'_, R> {
-        let (grid, channels) = (&self.job.grid, self.job.from);
-        let mut window: Window<'_, R> = [[&[]; POINTS]; R];
         // The last group may be short of tiles; it computes with zeros and writes nothing.
         if tile >= self.job.tiles() {
-            return window;
+            return [[&[]; POINTS]; R];
         }
-        let [outer, row, column] = self.job.corner(tile);
-        for r in 0..R {
-            for k in 0..POINTS {
-                let row = (row + r).wrapping_sub(grid.pad[0]);
-                let column = (column + k).wrapping_sub(grid.pad[1]);
-                if let Some(at) = grid.from.at(row, column) {
-                    let pixel = outer * grid.from.len() + at;
-                    window[r][k] = &self.job.pixels[pixel * channels..][..channels];
-                }
-            }
-        }
-        window
+        let (grid, pixels) = (&self.job.grid, (self.job.pixels, self.job.from));
+        grid.from.window(pixels, grid.reads(self.job.corner(tile)))
     }
 
     /// The channels `from`, at most a vector, of one tile; at point 0 they lie from `to` on.
