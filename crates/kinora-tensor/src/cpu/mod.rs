@@ -11,7 +11,6 @@ pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod product;
 pub(crate) mod shared;
-pub(crate) mod sigmoid;
 pub(crate) mod small_matmul;
 pub(crate) mod softmax;
 pub(crate) mod time_attention;

@@ -1,16 +1,14 @@
 //! Group normalisation, with the SiLU that follows it in the same pass.
 
-mod curve;
 mod law;
 
 use super::linear::wide;
 use super::on_card;
-use crate::cpu::norm::{Stack, add_moments};
+use crate::cpu::exp::sigmoid;
+use crate::cpu::norm::{ROWS, Stack, add_moments};
+use crate::cpu::vectorised;
 use crate::{DType, Error, Result, Tensor, cuda, storage};
-use curve::{Curve, Identity, Silu};
-use law::{ByColumns, Columns, Forward, GradientTotals, InputGradient, Law};
-use pulp::Arch;
-use std::ops::Range;
+use law::{LANES, Law};
 
 /// What is applied to a normalised array on its way out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +55,14 @@ pub fn group_norm(
         move |dy, wanted| {
             let (x, dy) = (x_kept.as_f32()?, dy.as_f32()?);
             let (dx, dgamma, dbeta) = match activation {
-                Activation::None => tables.backward(x, dy, wanted[0], Identity),
-                Activation::Silu => tables.backward(x, dy, wanted[0], Silu),
+                Activation::None => tables.backward(
+                    x,
+                    dy,
+                    wanted[0],
+                    #[inline(always)]
+                    |dy, _| dy,
+                ),
+                Activation::Silu => tables.backward(x, dy, wanted[0], silu_backward),
             };
             let c = tables.stack.channels;
             let channels =
@@ -104,6 +108,13 @@ pub(super) fn norm_on_card(
                 .collect()
         },
     ))
+}
+
+/// dy · d(z σ(z))/dz.
+#[inline(always)]
+fn silu_backward(dy: f32, z: f32) -> f32 {
+    let s = sigmoid(z);
+    dy * (s * (1.0 + z * (1.0 - s)))
 }
 
 pub(super) fn check(x: &Tensor, gamma: &Tensor, beta: &Tensor, groups: usize) -> Result<Stack> {
@@ -156,15 +167,15 @@ pub(crate) fn group_statistics(
 }
 
 /// What normalises each channel of each picture, `[n, c]` each: normalised = (x − mean) · rate,
-/// result = f(x · scale + shift).
+/// result = f((x − mean) · scale + beta).
 pub(super) struct Tables {
     stack: Stack,
     groups: usize,
     mean: Vec<f32>,
     rate: Vec<f32>,
     scale: Vec<f32>,
-    shift: Vec<f32>,
     gamma: Vec<f32>,
+    beta: Vec<f32>,
 }
 
 impl Tables {
@@ -201,23 +212,22 @@ impl Tables {
             mean: Vec::with_capacity(stack.pictures * c),
             rate: Vec::with_capacity(stack.pictures * c),
             scale: Vec::with_capacity(stack.pictures * c),
-            shift: Vec::with_capacity(stack.pictures * c),
             gamma: wide(gamma).into_owned(),
+            beta: wide(beta).into_owned(),
         };
-        let beta = wide(beta);
         let width = c / groups;
-        for (group, (mean, rate)) in group_statistics(totals, rows, c, groups, eps)
-            .into_iter()
-            .enumerate()
-        {
-            for k in group % groups * width..(group % groups + 1) * width {
-                let scale = rate * tables.gamma[k];
-                tables.mean.push(mean);
-                tables.rate.push(rate);
-                tables.scale.push(scale);
-                tables.shift.push(beta[k] - mean * scale);
-            }
+        for (mean, rate) in group_statistics(totals, rows, c, groups, eps) {
+            tables.mean.extend(std::iter::repeat_n(mean, width));
+            tables.rate.extend(std::iter::repeat_n(rate, width));
         }
+        let rates = tables.rate.chunks_exact(c);
+        tables.scale = rates
+            .flat_map(|rate| {
+                rate.iter()
+                    .zip(&tables.gamma)
+                    .map(|(rate, gamma)| rate * gamma)
+            })
+            .collect();
         tables
     }
 
@@ -227,102 +237,148 @@ impl Tables {
 
     pub(super) fn activated(&self, x: &[f32], activation: Activation) -> Vec<f32> {
         match activation {
-            Activation::None => self.forward(x, Identity),
-            Activation::Silu => self.forward(x, Silu),
+            Activation::None => self.forward(
+                x,
+                #[inline(always)]
+                |z| z,
+            ),
+            Activation::Silu => self.forward(
+                x,
+                #[inline(always)]
+                |z| z * sigmoid(z),
+            ),
         }
     }
 
-    fn forward(&self, x: &[f32], curve: impl Curve) -> Vec<f32> {
+    fn forward(&self, x: &[f32], f: impl Fn(f32) -> f32 + Sync + Copy) -> Vec<f32> {
+        let c = self.stack.channels;
         let mut y = storage::scratch(x.len());
         self.stack.for_rows(&mut y, |picture, rows, out| {
-            let (law, x) = (self.law(picture), self.stretch(x, &rows));
-            let kernel = Forward { law, curve, x, out };
-            self.run(rows.len(), kernel);
+            let law = self.law(picture);
+            let x = &x[rows.start * c..rows.end * c];
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                        for k in (0..c / LANES * LANES).step_by(LANES) {
+                            law.apply::<LANES>(x, k, out, f);
+                        }
+                        for k in c / LANES * LANES..c {
+                            law.apply::<1>(x, k, out, f);
+                        }
+                    }
+                },
+            );
         });
         y
     }
 
-    /// Gradients of x, gamma and beta, from that of f(z); the gradient of z is computed twice rather than
-    /// stored.
+    /// Gradients of x, gamma and beta. `before` takes the gradient of the result and z back to the
+    /// gradient of z, the value before the activation; it is computed twice rather than stored.
     fn backward(
         &self,
         x: &[f32],
         dy: &[f32],
         wants_x: bool,
-        curve: impl Curve,
+        before: impl Fn(f32, f32) -> f32 + Sync + Copy,
     ) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
         let c = self.stack.channels;
         // Per picture and channel: Σ dz and Σ dz · normalised.
-        let mut totals = self.stack.totals::<2>(|picture, rows, totals| {
-            let (x, dy) = (self.stretch(x, &rows), self.stretch(dy, &rows));
-            let law = self.law(picture);
-            let kernel = GradientTotals {
-                law,
-                curve,
-                x,
-                dy,
-                totals,
-            };
-            self.run(rows.len(), kernel);
+        let totals = self.stack.totals::<2>(|picture, rows, totals| {
+            let stretch = rows.start * c..rows.end * c;
+            self.add_gradient_totals(picture, &x[stretch.clone()], &dy[stretch], totals, before);
         });
-        let (mut dgamma, mut dbeta) = (vec![0.0f64; c], vec![0.0f64; c]);
-        for (totals, rate) in totals
-            .chunks_exact_mut(2 * c)
-            .zip(self.rate.chunks_exact(c))
-        {
+        let mut dgamma = vec![0.0f64; c];
+        let mut dbeta = vec![0.0f64; c];
+        for totals in totals.chunks_exact(2 * c) {
             for k in 0..c {
-                totals[c + k] *= f64::from(rate[k]);
                 dbeta[k] += totals[k];
                 dgamma[k] += totals[c + k];
             }
         }
         let narrow = |sums: Vec<f64>| sums.into_iter().map(|v| v as f32).collect();
-        let dx = wants_x.then(|| self.input_gradient(x, dy, &totals, curve));
+        let dx = wants_x.then(|| self.input_gradient(x, dy, &totals, before));
         (dx, narrow(dgamma), narrow(dbeta))
+    }
+
+    fn add_gradient_totals(
+        &self,
+        picture: usize,
+        x: &[f32],
+        dy: &[f32],
+        totals: &mut [f64],
+        before: impl Fn(f32, f32) -> f32 + Copy,
+    ) {
+        let c = self.stack.channels;
+        let law = self.law(picture);
+        let rate = self.of_picture(&self.rate, picture);
+        let (sums, products) = totals.split_at_mut(c);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, dy) in x.chunks(ROWS * c).zip(dy.chunks(ROWS * c)) {
+                    for k in (0..c / LANES * LANES).step_by(LANES) {
+                        let found = law.gradient_sums::<LANES>(x, dy, k, before);
+                        for (lane, (sum, product)) in found.into_iter().enumerate() {
+                            sums[k + lane] += f64::from(sum);
+                            products[k + lane] += f64::from(product * rate[k + lane]);
+                        }
+                    }
+                    for k in c / LANES * LANES..c {
+                        let [(sum, product)] = law.gradient_sums::<1>(x, dy, k, before);
+                        sums[k] += f64::from(sum);
+                        products[k] += f64::from(product * rate[k]);
+                    }
+                }
+            },
+        );
     }
 
     /// dx = rate · (gamma dz − mean(gamma dz) − normalised · mean(gamma dz · normalised)), the means
     /// over the group.
-    fn input_gradient(&self, x: &[f32], dy: &[f32], totals: &[f64], curve: impl Curve) -> Vec<f32> {
+    fn input_gradient(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        totals: &[f64],
+        before: impl Fn(f32, f32) -> f32 + Sync + Copy,
+    ) -> Vec<f32> {
+        let c = self.stack.channels;
         let (mut constant, mut slope) = self.group_means(totals);
         for (k, rate) in self.rate.iter().enumerate() {
-            slope[k] *= -rate * rate;
-            constant[k] = -constant[k] * rate - self.mean[k] * slope[k];
+            constant[k] *= rate;
+            slope[k] *= rate * rate;
         }
         let mut dx = storage::scratch(x.len());
         self.stack.for_rows(&mut dx, |picture, rows, out| {
-            let kernel = InputGradient {
-                law: self.law(picture),
-                curve,
-                slope: self.of_picture(&slope, picture),
-                constant: self.of_picture(&constant, picture),
-                x: self.stretch(x, &rows),
-                dy: self.stretch(dy, &rows),
-                out,
-            };
-            self.run(rows.len(), kernel);
+            let stretch = rows.start * c..rows.end * c;
+            let (x, dy) = (&x[stretch.clone()], &dy[stretch]);
+            let law = self.law(picture);
+            let constant = self.of_picture(&constant, picture);
+            let slope = self.of_picture(&slope, picture);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = x.chunks_exact(c).zip(dy.chunks_exact(c));
+                    for (out, (x, dy)) in out.chunks_exact_mut(c).zip(rows) {
+                        for k in (0..c / LANES * LANES).step_by(LANES) {
+                            law.gradient::<LANES>(x, dy, k, [constant, slope], out, before);
+                        }
+                        for k in c / LANES * LANES..c {
+                            law.gradient::<1>(x, dy, k, [constant, slope], out, before);
+                        }
+                    }
+                },
+            );
         });
         dx
-    }
-
-    fn run(&self, rows: usize, kernel: impl Columns) {
-        Arch::new().dispatch(ByColumns {
-            rows,
-            channels: self.stack.channels,
-            kernel,
-        });
-    }
-
-    /// Some rows of all.
-    fn stretch<'a>(&self, values: &'a [f32], rows: &Range<usize>) -> &'a [f32] {
-        &values[rows.start * self.stack.channels..rows.end * self.stack.channels]
     }
 
     fn law(&self, picture: usize) -> Law<'_> {
         Law {
             mean: self.of_picture(&self.mean, picture),
             scale: self.of_picture(&self.scale, picture),
-            shift: self.of_picture(&self.shift, picture),
+            beta: &self.beta,
         }
     }
 
