@@ -70,9 +70,12 @@ done
 echo "demo: $share of the recipes' steps, for a machine of this speed"
 "$kinora" train "$configs/small_autoencoder.toml" --data "$out/lvd" --run "$out/runs/small_autoencoder"
 # Both learn from the same frames, which the first has decoded.
-if [ ! -e "$out/runs/small_image_to_video" ]; then
-    mkdir -p "$out/runs/small_image_to_video"
-    cp -r "$out/runs/small_autoencoder/frames" "$out/runs/small_image_to_video/frames"
+frames=$out/runs/small_image_to_video/frames
+if [ ! -e "$frames" ]; then
+    mkdir -p "$(dirname "$frames")"
+    rm -rf "$frames.unfinished"
+    cp -r "$out/runs/small_autoencoder/frames" "$frames.unfinished"
+    mv "$frames.unfinished" "$frames"
 fi
 "$kinora" train "$configs/small_image_to_video.toml" --data "$out/lvd" --run "$out/runs/small_image_to_video"
 trained=$(date +%s)
