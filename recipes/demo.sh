@@ -44,12 +44,12 @@ fi
 "$kinora" curate "$videos" --config configs/small_curate.toml --out "$out/lvd" || [ $? -eq 1 ]
 curated=$(date +%s)
 
-# As many steps as the recipes say where a training step of `kinora bench` takes 1.3 s (all of this is then done in
-# seven minutes), and fewer on a slower machine, but no fewer than 0.6 of them (with 0.35 the subject was a smear).
+# As many steps as the recipes say where a training step of `kinora bench` takes 0.66 s (all of this is then done in
+# seven minutes), and fewer on a slower machine, but no fewer than 0.28 of them (with 0.15 the subject was a smear).
 # Chosen once: a run that goes on keeps them.
 if [ ! -e "$out/share_of_steps.txt" ]; then
     step_s=$("$kinora" bench --stage train-step --runs 2 --json | grep -o '"train_step_s":[0-9.]*' | cut -d: -f2)
-    awk -v s="$step_s" 'BEGIN { share = 1.3 / s; if (share > 1) share = 1; if (share < 0.6) share = 0.6
+    awk -v s="$step_s" 'BEGIN { share = 0.66 / s; if (share > 1) share = 1; if (share < 0.28) share = 0.28
         printf "%.3f\n", share }' > "$out/share_of_steps.txt"
 fi
 share=$(cat "$out/share_of_steps.txt")
