@@ -162,8 +162,11 @@ struct Job<'j, 'a, S, V, W> {
     strides: (usize, usize),
     start: Start<'a>,
     along: Along,
-    /// Lines of a panel; the last may have fewer vectors of them.
+    /// Lines of a panel, but for the last or the last two.
     width: usize,
+    /// Panels before the last two where those have two vectors each, so that none has a single one, which keeps
+    /// the processor half as busy; all of them otherwise.
+    wide: usize,
     /// Lines that lie in panels. The few beyond the last whole vector are met one by one.
     whole: usize,
 }
@@ -181,6 +184,10 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         } else {
             vector.rows
         };
+        let width = tile::most_vectors::<S>() * S::F32_LANES;
+        let panels = whole.div_ceil(width);
+        let single = whole.div_ceil(S::F32_LANES) % tile::most_vectors::<S>() == 1;
+        let pairs = tile::most_vectors::<S>() == 3 && panels > 1 && single;
         Job {
             simd,
             vector,
@@ -192,7 +199,8 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
             },
             start: product.start,
             along: product.along,
-            width: tile::most_vectors::<S>() * S::F32_LANES,
+            width,
+            wide: if pairs { panels - 2 } else { panels },
             whole,
         }
     }
@@ -203,20 +211,22 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         let (panels, loose) = self.packed();
         let strip_lines = tile::strip_lines::<S>();
         let strips = self.other.rows.div_ceil(strip_lines);
-        let count = self.whole.div_ceil(self.width).max(1);
-        let division = Division::of(count, (self.width, stretch, terms), (strips, strip_lines));
-        let whole = division.block * self.width;
+        let count = self.whole.div_ceil(self.width);
+        let division = Division::of(
+            count.max(1),
+            (self.width, stretch, terms),
+            (strips, strip_lines),
+        );
         (0..division.tasks())
             .into_par_iter()
             .with_max_len(1)
             .for_each(|task| {
-                let (blocks, strips) = division.task(task);
-                let first = blocks.start * self.width;
+                let (numbers, strips) = division.task(task);
                 self.simd.vectorize(Block {
                     job: self,
                     panels: &panels[aligned(&panels)..],
-                    loose: if first == 0 { &loose } else { &[] },
-                    lines: first..(first + whole).min(self.whole),
+                    loose: if numbers.start == 0 { &loose } else { &[] },
+                    numbers: numbers.start..numbers.end.min(count),
                     strips,
                     stretch,
                 });
@@ -225,21 +235,35 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         storage::recycle(loose);
     }
 
+    /// The lines of a panel.
+    #[inline(always)]
+    fn panel(&self, number: usize) -> Range<usize> {
+        let pairs = number.saturating_sub(self.wide);
+        let width = if number < self.wide {
+            self.width
+        } else {
+            2 * S::F32_LANES
+        };
+        let first = (number - pairs) * self.width + pairs * width;
+        first..(first + width).min(self.whole)
+    }
+
     /// The panels of the vector operand, one after the other, and the lines beyond them.
     fn packed(&self) -> (Vec<f32>, Vec<f32>) {
         let (lines, terms) = (self.vector.rows, self.vector.cols);
         let padded = self.whole.next_multiple_of(S::F32_LANES);
         let mut panels = storage::scratch(padded * terms + ALIGNMENT);
         let from = aligned(&panels);
-        panels[from..][..padded * terms]
-            .par_chunks_mut(self.width * terms)
+        let values = &mut panels[from..][..padded * terms];
+        let wide = self.wide * self.width * terms;
+        let (wide, pairs) = values.split_at_mut(wide.min(padded * terms));
+        wide.par_chunks_mut(self.width * terms)
+            .chain(pairs.par_chunks_mut(2 * S::F32_LANES * terms))
             .enumerate()
-            .for_each(|(panel, packed)| {
-                let first = panel * self.width;
-                let lines = first..(first + self.width).min(self.whole);
+            .for_each(|(number, packed)| {
                 let width = packed.len() / terms;
-                self.simd
-                    .vectorize(PackPanel(packed, self.vector, lines, width));
+                let panel = PackPanel(packed, self.vector, self.panel(number), width);
+                self.simd.vectorize(panel);
             });
         let mut loose = storage::scratch((lines - self.whole) * terms);
         for (line, out) in (self.whole..lines).zip(loose.chunks_exact_mut(terms)) {

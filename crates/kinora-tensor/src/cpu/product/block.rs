@@ -13,7 +13,8 @@ pub(super) struct Block<'j, 'a, S, V, W> {
     pub job: &'j Job<'j, 'a, S, V, W>,
     pub panels: &'j [f32],
     pub loose: &'j [f32],
-    pub lines: Range<usize>,
+    /// The panels of those lines.
+    pub numbers: Range<usize>,
     pub strips: Range<usize>,
     /// Terms of the inner extent at a time.
     pub stretch: usize,
@@ -38,7 +39,7 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         let (job, all) = (self.job, self.job.vector.cols);
         let others = |strip: usize| strip * J..(strip * J + J).min(job.other.rows);
         let (mut strip, mut sums, width) = (Strip::<J>::new(), Sums::<J>::new(), job.width);
-        let panels = self.lines.len().div_ceil(width);
+        let panels = self.numbers.len();
         // Where the inner extent has several stretches, sums wait here from one to the next.
         let waiting = if all > self.stretch {
             self.strips.len() * panels * J * width
@@ -54,9 +55,8 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
                 let strip = strip.take(job.other, others(number), terms.clone());
                 for panel in 0..panels {
                     ahead.fetch_share(panels, J);
-                    let first = self.lines.start + panel * width;
                     let tile = Tile {
-                        lines: first..(first + width).min(self.lines.end),
+                        lines: job.panel(self.numbers.start + panel),
                         others: others(number),
                         terms: terms.clone(),
                     };

@@ -3,6 +3,7 @@
 use super::TERMS;
 use crate::cpu::matmul::MatRef;
 use crate::cpu::transpose::{SIDE, transpose};
+use crate::storage;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use pulp::Simd;
@@ -69,14 +70,12 @@ impl Widen for bf16 {
 /// fall on the same places of the cache.
 const PITCH: usize = TERMS + 16;
 
-/// Room for some lines of an operand over one stretch of the inner extent.
-#[repr(align(64))]
-pub(super) struct Strip<const J: usize>([[f32; PITCH]; J]);
+/// Some lines of an operand over one stretch of the inner extent, with room for those that do not lie so.
+pub(super) struct Strip<const J: usize>(Vec<f32>);
 
 impl<const J: usize> Strip<J> {
-    #[inline(always)]
     pub fn new() -> Self {
-        Strip([[0.0; PITCH]; J])
+        Strip(Vec::new())
     }
 
     /// `lines` of `from` over `terms`, in place where they lie there as f32; lines beyond the last are
@@ -100,22 +99,32 @@ impl<const J: usize> Strip<J> {
                 }
             });
         }
+        if self.0.is_empty() {
+            self.0 = storage::scratch(J * PITCH);
+        }
+        let (copied, beyond) = self.0.split_at_mut(count * PITCH);
         if from.row_stride == 1 && from.col_stride != 1 {
             for (k, term) in terms.enumerate() {
                 let values = &from.data[first + term * from.col_stride..][..count];
-                for (line, value) in self.0.iter_mut().zip(values) {
+                for (line, value) in copied.chunks_exact_mut(PITCH).zip(values) {
                     line[k] = value.wide();
                 }
             }
         } else {
-            for (j, line) in self.0[..count].iter_mut().enumerate() {
+            for (j, line) in copied.chunks_exact_mut(PITCH).enumerate() {
                 take_line(from, first + j, terms.clone(), &mut line[..len]);
             }
         }
-        self.0[count..]
-            .iter_mut()
+        beyond
+            .chunks_exact_mut(PITCH)
             .for_each(|line| line[..len].fill(0.0));
-        std::array::from_fn(|j| &self.0[j][..len])
+        std::array::from_fn(|j| &self.0[j * PITCH..][..len])
+    }
+}
+
+impl<const J: usize> Drop for Strip<J> {
+    fn drop(&mut self) {
+        storage::recycle(std::mem::take(&mut self.0));
     }
 }
 
@@ -140,6 +149,10 @@ pub(super) fn take_line<T: Widen>(
 /// Bytes that come from memory together.
 pub(super) const LINE_BYTES: usize = 64;
 
+/// Longer lines are not asked for: the processor sees for itself where they lead, and asking costs it as much as
+/// it brings.
+const MOST_TERMS_AHEAD: usize = 512;
+
 /// Asks for the lines of the next strip, part by part, while this one is worked on: they come from far
 /// away, and in stretches too short for the processor to see where they lead.
 pub(super) struct Ahead<'a, T> {
@@ -152,7 +165,7 @@ pub(super) struct Ahead<'a, T> {
 
 impl<'a, T> Ahead<'a, T> {
     pub fn new(from: MatRef<'a, T>, mut lines: Range<usize>, terms: Range<usize>) -> Self {
-        if from.col_stride != 1 {
+        if from.col_stride != 1 || terms.len() > MOST_TERMS_AHEAD {
             lines.end = lines.start;
         }
         Ahead {

@@ -3,13 +3,14 @@ use crate::testing::{assert_close, numbers};
 use half::{bf16, f16};
 
 /// Every extent beside a boundary: one line, fewer than a vector, one more than a panel, two stretches
-/// of the inner extent and one term, several tasks.
-const CASES: [[usize; 3]; 9] = [
+/// of the inner extent and one term, two panels of two vectors, several tasks.
+const CASES: [[usize; 3]; 10] = [
     [1, 1, 1],
     [3, 5, 7],
     [16, 33, 17],
     [257, 64, 65],
     [49, 513, 50],
+    [33, 70, 60],
     [7, 1100, 100],
     [100, 1100, 7],
     [65, 100, 9],
