@@ -13,8 +13,8 @@ use kinora_media::AnalysisFrame;
 pub use map::MotionMap;
 use serde::{Deserialize, Serialize};
 
-/// Counts up when equal pictures and settings no longer give equal scores.
-const VERSION: u32 = 1;
+/// Counts up when equal videos and settings no longer give equal scores.
+const VERSION: u32 = 2;
 
 /// Displacements are told for this long, whatever time really lies between two pictures.
 const UNIT_MICROS: f32 = 500_000.0;

@@ -5,7 +5,7 @@ use super::sketch::{Distance, Sketch};
 use serde::{Deserialize, Serialize};
 
 /// Changes whenever the same video would give other scores.
-pub const METER_VERSION: u32 = 1;
+pub const METER_VERSION: u32 = 2;
 
 /// A lower rate, and over how many picks a change is looked for.
 #[derive(Clone, Copy, Debug)]
