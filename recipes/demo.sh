@@ -45,7 +45,8 @@ fi
 curated=$(date +%s)
 
 # As many steps as the recipes say where a training step of `kinora bench` takes 0.66 s (all of this is then done in
-# seven minutes), and fewer on a slower machine, but no fewer than 0.28 of them (with 0.15 the subject was a smear).
+# seven minutes), and fewer on a slower machine, but no fewer than 0.28 of them (where the subject is a smear that
+# moves; with 0.15 it is not even that).
 # Chosen once: a run that goes on keeps them.
 if [ ! -e "$out/share_of_steps.txt" ]; then
     step_s=$("$kinora" bench --stage train-step --runs 2 --json | grep -o '"train_step_s":[0-9.]*' | cut -d: -f2)

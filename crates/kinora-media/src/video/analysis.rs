@@ -51,7 +51,8 @@ impl Default for AnalysisOptions {
 }
 
 /// A video being decoded once, every frame of it, small: no frame is dropped or repeated, whatever
-/// the rate. Memory does not grow with the length. Dropping it ends the decoder.
+/// the rate. The filter that smooths the edges of blocks is left out (`docs/decisions/0004-cuts.md`).
+/// Memory does not grow with the length. Dropping it ends the decoder.
 #[derive(Debug)]
 pub struct AnalysisReader {
     path: PathBuf,

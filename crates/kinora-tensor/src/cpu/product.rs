@@ -162,10 +162,10 @@ struct Job<'j, 'a, S, V, W> {
     strides: (usize, usize),
     start: Start<'a>,
     along: Along,
-    /// Lines of a panel, but for the last or the last two.
+    /// Lines of a panel; the last, or the last two, may have fewer vectors of them.
     width: usize,
-    /// Panels before the last two where those have two vectors each, so that none has a single one, which keeps
-    /// the processor half as busy; all of them otherwise.
+    /// Panels before the last two where those have two vectors each, so that none has a single one, which runs at
+    /// three quarters of the rate; all of them otherwise.
     wide: usize,
     /// Lines that lie in panels. The few beyond the last whole vector are met one by one.
     whole: usize,
@@ -184,10 +184,10 @@ impl<'j, 'a, S: Simd, V: Widen, W: Widen> Job<'j, 'a, S, V, W> {
         } else {
             vector.rows
         };
-        let width = tile::most_vectors::<S>() * S::F32_LANES;
-        let panels = whole.div_ceil(width);
-        let single = whole.div_ceil(S::F32_LANES) % tile::most_vectors::<S>() == 1;
-        let pairs = tile::most_vectors::<S>() == 3 && panels > 1 && single;
+        let most = tile::most_vectors::<S>();
+        let (width, vectors) = (most * S::F32_LANES, whole.div_ceil(S::F32_LANES));
+        let panels = vectors.div_ceil(most);
+        let pairs = most == 3 && panels > 1 && vectors % most == 1;
         Job {
             simd,
             vector,

@@ -13,7 +13,7 @@ pub(super) struct Block<'j, 'a, S, V, W> {
     pub job: &'j Job<'j, 'a, S, V, W>,
     pub panels: &'j [f32],
     pub loose: &'j [f32],
-    /// The panels of those lines.
+    /// The numbers of the panels that hold its lines.
     pub numbers: Range<usize>,
     pub strips: Range<usize>,
     /// Terms of the inner extent at a time.
