@@ -47,7 +47,16 @@ impl Block {
     /// # Shapes
     /// `x` `[n, m, c]`; the result is like `x`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
+        let all = x.dims()[1];
+        self.forward_with(x, all, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
+    }
+
+    /// What [`forward`](Self::forward) makes of the first token, and nothing of the others, which are only seen.
+    ///
+    /// # Shapes
+    /// `x` `[n, m, c]`; the result is `[n, 1, c]`.
+    pub(crate) fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, 1, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
     }
 
     /// A token sees itself and those before it.
@@ -55,7 +64,10 @@ impl Block {
     /// # Shapes
     /// `x` `[n, m, c]`; the result is like `x`.
     pub(crate) fn forward_causal(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, |q, k, v| Ok(ops::causal_attention(q, k, v, self.heads)?))
+        let all = x.dims()[1];
+        self.forward_with(x, all, |q, k, v| {
+            Ok(ops::causal_attention(q, k, v, self.heads)?)
+        })
     }
 
     /// The tokens of `x` see those that `seen` gives for their own keys and values: a text that grows
@@ -68,24 +80,36 @@ impl Block {
         x: &Tensor,
         seen: impl FnOnce(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
-        self.forward_with(x, |q, k, v| {
+        let all = x.dims()[1];
+        self.forward_with(x, all, |q, k, v| {
             let (keys, values) = seen(k, v)?;
             Ok(ops::attention(q, &keys, &values, self.heads)?)
         })
     }
 
+    /// What the first `count` tokens become.
     fn forward_with(
         &self,
         x: &Tensor,
+        count: usize,
         attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let h = self.norm.forward(x)?;
-        let q = self.projections.to_q.forward(&h)?;
         let (k, v) = self.projections.keys_and_values(&h)?;
+        let q = self.projections.to_q.forward(&first_tokens(&h, count)?)?;
         let attended = attend(&q, &k, &v)?;
-        let x = self.projections.to_out.forward_onto(x, &attended)?;
+        let x = first_tokens(x, count)?;
+        let x = self.projections.to_out.forward_onto(&x, &attended)?;
         self.mlp.add_to(&x)
     }
+}
+
+/// The first of the tokens `x`, `[n, m, c]`.
+fn first_tokens(x: &Tensor, count: usize) -> Result<Tensor> {
+    Ok(match x.dims()[1] == count {
+        true => x.clone(),
+        false => ops::narrow(x, 1, 0, count)?,
+    })
 }
 
 /// The four projections of an attention, each with a bias, under the names transformers gives them.

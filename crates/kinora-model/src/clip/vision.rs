@@ -52,9 +52,7 @@ impl ClipVision {
     /// # Errors
     /// When the pictures have another size or other channels.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let x = self.trunk.forward(images)?;
-        let (n, c) = (x.dims()[0], x.shape().last());
-        let class = ops::narrow(&x, 1, 0, 1)?.reshape([n, c])?;
+        let class = self.trunk.class_token(images)?;
         self.projection.forward(&self.last_norm.forward(&class)?)
     }
 }
@@ -112,6 +110,22 @@ impl VisionTrunk {
         Ok(x)
     }
 
+    /// The class token alone: the last block makes none of the others.
+    ///
+    /// # Shapes
+    /// `images` `[n, s, s, 3]`; the result is `[n, c]`.
+    fn class_token(&self, images: &Tensor) -> Result<Tensor> {
+        let mut x = self.first_norm.forward(&self.tokens(images)?)?;
+        let (n, c) = (x.dims()[0], x.shape().last());
+        if let Some((last, before)) = self.blocks.split_last() {
+            for block in before {
+                x = block.forward(&x)?;
+            }
+            x = last.forward_first(&x)?;
+        }
+        Ok(ops::narrow(&x, 1, 0, 1)?.reshape([n, c])?)
+    }
+
     /// The class token and one token for each patch, each with its place added.
     ///
     /// # Shapes
@@ -146,5 +160,35 @@ impl VisionTrunk {
         let places = places.reshape([1, m, c])?;
         let tokens = ops::concat(&[&class, &patches], 1)?;
         Ok(ops::add_broadcast(&tokens, &places)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kinora_tensor::testing::{assert_close, numbers};
+
+    #[test]
+    fn the_class_token_alone_is_that_of_all_tokens() -> Result<()> {
+        for layers in [0, 1, 3] {
+            let config = ClipVisionConfig {
+                hidden_size: 32,
+                intermediate_size: 80,
+                num_hidden_layers: layers,
+                num_attention_heads: 2,
+                image_size: 28,
+                patch_size: 7,
+                ..ClipVisionConfig::vit_h_14()
+            };
+            let trunk = VisionTrunk::new(&Source::fresh(1), &config)?;
+            let images = numbers([2, 28, 28, 3], 2);
+            let alone = trunk.class_token(&images)?.to_vec();
+            let all = trunk.forward(&images)?.to_vec();
+            let of_picture = config.tokens() * 32;
+            for (alone, all) in alone.chunks_exact(32).zip(all.chunks_exact(of_picture)) {
+                assert_close(alone, &all[..32], 1e-6);
+            }
+        }
+        Ok(())
     }
 }
