@@ -1,5 +1,6 @@
 """The peers of Kinora on the processor: PyTorch in three settings, and OpenVINO, on networks of published sizes."""
 
+import contextlib
 import os
 
 WAYS = ["eager", "channels-last", "compiled", "openvino"]
@@ -114,6 +115,14 @@ def pooled(module):
         weight.data = pool[4096 * number:][:weight.numel()].view(weight.shape)
 
 
+def given_back():
+    """Freed memory, back to the system: an allocator keeps gigabytes of it, which the next one would not find."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # Another C library than GNU's.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def openvino_work(build):
     """Goes by way of a file, so that the weights are not held three times while it compiles."""
     import gc
@@ -124,6 +133,7 @@ def openvino_work(build):
 
     module, inputs = build()
     pooled(module)
+    given_back()
     with torch.no_grad():
         model = openvino.convert_model(module, example_input=inputs)
     # The shapes of the example, so that it plans for them alone.
@@ -134,5 +144,6 @@ def openvino_work(build):
         openvino.save_model(model, f"{folder}/model.xml", compress_to_fp16=False)
         del model, module
         gc.collect()
+        given_back()
         compiled = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", hints)
     return lambda: compiled(arrays)

@@ -71,6 +71,13 @@ fn cases() -> Vec<Case> {
         linear(257, 5120, 1280, false),
         linear(5760, 320, 2560, false),
         linear(5760, 320, 2560, true),
+        linear(13440, 320, 320, false),
+        linear(13440, 1280, 320, false),
+        linear(3360, 640, 640, false),
+        linear(3360, 2560, 640, false),
+        linear(840, 1280, 1280, false),
+        linear(840, 1280, 10240, false),
+        linear(840, 5120, 1280, false),
         linear(3072, 96, 96, true),
         linear(3072, 96, 768, true),
     ];

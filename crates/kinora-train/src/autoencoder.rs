@@ -34,7 +34,7 @@ impl AutoencoderTask {
     /// # Errors
     /// When the sizes contradict each other.
     pub fn fresh(model: &config::Autoencoder, config: &Config, compute: Compute) -> Result<Self> {
-        let (sizes, source) = (sizes(model), Source::fresh(config.seed));
+        let (sizes, source) = (sizes(model), Source::fresh(config.seed).keeping_variance());
         let task = Self::build(model, &sizes, &source, config.run.recompute, compute)?;
         if let Some(bias) = task.params.get("quant_conv.bias") {
             bias.update(|values| values[model.latent_channels..].fill(FIRST_LOGVAR))?;

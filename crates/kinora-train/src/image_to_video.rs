@@ -58,7 +58,10 @@ impl ImageToVideoTask {
         let vae = open_vae(autoencoder, &Opening::default())?;
         let sizes = unet_config(model, vae.config.latent_channels, config.data.frames);
         let tower = tower_config(&model.image_encoder);
-        let (unet, encoder) = (Source::fresh(config.seed), Source::fresh(config.seed));
+        let (unet, encoder) = (
+            Source::fresh(config.seed).keeping_variance(),
+            Source::fresh(config.seed),
+        );
         let parts = ((&unet, &sizes), (&encoder, &tower));
         Self::build(config, compute, &vae, parts)
     }

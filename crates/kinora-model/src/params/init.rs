@@ -21,6 +21,9 @@ pub enum Init {
     /// ±1/√fan_in, fan_in being the number of values that lead to one output. A bias has no
     /// fan_in of its own; it takes `Uniform(1.0 / (fan_in as f32).sqrt())`.
     FanIn,
+    /// Uniform within ±√(3/fan_in), so that what goes in keeps its variance (LeCun et al. 1998): √3 times as wide as
+    /// `FanIn`.
+    KeepVariance,
 }
 
 /// The first values of the parameter `name`: a pure function of what is given.
@@ -29,7 +32,7 @@ pub enum Init {
 /// Never for extents whose number of elements can be counted.
 ///
 /// # Panics
-/// When `FanIn` is asked of an array that is not a weight.
+/// When `FanIn` or `KeepVariance` is asked of an array that is not a weight.
 pub(crate) fn draw(seed: u64, name: &str, dims: &[usize], init: Init) -> Result<Tensor> {
     let mut random = Philox::new(seed, name_hash(name));
     Ok(match init {
@@ -38,10 +41,11 @@ pub(crate) fn draw(seed: u64, name: &str, dims: &[usize], init: Init) -> Result<
         Init::Constant(value) => Tensor::full(value, dims),
         Init::Normal(std) => ops::scale(&random.normal(dims)?, std)?,
         Init::Uniform(bound) => ops::affine(&random.uniform(dims)?, 2.0 * bound, -bound)?,
-        Init::FanIn => {
+        Init::FanIn | Init::KeepVariance => {
             assert!(dims.len() > 1, "`{name}` {dims:?} has no fan_in");
             let fan_in: usize = dims[1..].iter().product();
-            let bound = 1.0 / (fan_in as f32).sqrt();
+            let squared = if init == Init::FanIn { 1.0 } else { 3.0 };
+            let bound = (squared / fan_in as f32).sqrt();
             ops::affine(&random.uniform(dims)?, 2.0 * bound, -bound)?
         }
     })
@@ -85,6 +89,14 @@ mod tests {
         let (mean, std) = moments(&values);
         assert!(mean.abs() < 0.02 * f64::from(bound));
         assert!((std / (f64::from(bound) / 3f64.sqrt()) - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn draws_that_keep_the_variance_have_one_over_fan_in_of_it() {
+        let values = draw(1, "w", &[64, 3, 3, 32], Init::KeepVariance);
+        let (mean, std) = moments(&values);
+        assert!(mean.abs() < 1e-3, "{mean}");
+        assert!((std * 288f64.sqrt() - 1.0).abs() < 0.02, "{std}");
     }
 
     #[test]

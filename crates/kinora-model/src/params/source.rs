@@ -28,6 +28,7 @@ pub struct Source {
     root: Arc<Root>,
     scope: String,
     compute: Compute,
+    keeps_variance: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +60,16 @@ impl Source {
             root: Arc::new(Root { origin, handed_out }),
             scope: String::new(),
             compute: Compute::PROCESSOR,
+            keeps_variance: false,
+        }
+    }
+
+    /// The same source, whose fresh weights are so wide that what goes through them keeps its variance:
+    /// [`Init::KeepVariance`] where a layer asks for [`Init::FanIn`], by which a third of it is left.
+    pub fn keeping_variance(self) -> Source {
+        Source {
+            keeps_variance: true,
+            ..self
         }
     }
 
@@ -75,6 +86,7 @@ impl Source {
             root: self.root.clone(),
             scope: format!("{}{name}.", self.scope),
             compute: self.compute,
+            keeps_variance: self.keeps_variance,
         }
     }
 
@@ -94,6 +106,10 @@ impl Source {
         init: Init,
     ) -> Result<Param> {
         let name = self.full_name(name);
+        let init = match init {
+            Init::FanIn if self.keeps_variance => Init::KeepVariance,
+            init => init,
+        };
         let value = match &self.root.origin {
             Origin::Fresh { seed } => draw(*seed, &name, memory_dims, init)?,
             Origin::Stored(archive) => archive.load(&name, memory_dims, layout)?,
@@ -210,6 +226,22 @@ mod tests {
 
     fn norm(source: &Source) -> Result<Param> {
         source.param("weight", &[4], Layout::Plain, Init::Normal(1.0))
+    }
+
+    #[test]
+    fn variance_is_kept_where_it_is_asked_for() -> Result<()> {
+        let weight = |source: Source| {
+            let weight = source
+                .at("conv")
+                .param("weight", &[8, 9], Layout::Plain, Init::FanIn)?;
+            Ok::<_, Error>(weight.get().to_vec())
+        };
+        let usual = weight(Source::fresh(1))?;
+        let kept = weight(Source::fresh(1).keeping_variance())?;
+        for (usual, kept) in usual.iter().zip(kept) {
+            assert!((kept - 3f32.sqrt() * usual).abs() < 1e-6);
+        }
+        Ok(())
     }
 
     #[test]
