@@ -47,8 +47,7 @@ impl Block {
     /// # Shapes
     /// `x` `[n, m, c]`; the result is like `x`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let all = x.dims()[1];
-        self.forward_with(x, all, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
+        self.forward_with(x, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
     }
 
     /// What [`forward`](Self::forward) makes of the first token, and nothing of the others, which are only seen.
@@ -56,7 +55,7 @@ impl Block {
     /// # Shapes
     /// `x` `[n, m, c]`; the result is `[n, 1, c]`.
     pub(crate) fn forward_first(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_with(x, 1, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
+        self.first_with(x, 1, |q, k, v| Ok(ops::attention(q, k, v, self.heads)?))
     }
 
     /// A token sees itself and those before it.
@@ -64,10 +63,7 @@ impl Block {
     /// # Shapes
     /// `x` `[n, m, c]`; the result is like `x`.
     pub(crate) fn forward_causal(&self, x: &Tensor) -> Result<Tensor> {
-        let all = x.dims()[1];
-        self.forward_with(x, all, |q, k, v| {
-            Ok(ops::causal_attention(q, k, v, self.heads)?)
-        })
+        self.forward_with(x, |q, k, v| Ok(ops::causal_attention(q, k, v, self.heads)?))
     }
 
     /// The tokens of `x` see those that `seen` gives for their own keys and values: a text that grows
@@ -80,15 +76,22 @@ impl Block {
         x: &Tensor,
         seen: impl FnOnce(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
-        let all = x.dims()[1];
-        self.forward_with(x, all, |q, k, v| {
+        self.forward_with(x, |q, k, v| {
             let (keys, values) = seen(k, v)?;
             Ok(ops::attention(q, &keys, &values, self.heads)?)
         })
     }
 
-    /// What the first `count` tokens become.
     fn forward_with(
+        &self,
+        x: &Tensor,
+        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.first_with(x, x.dims()[1], attend)
+    }
+
+    /// What the first `count` tokens become.
+    fn first_with(
         &self,
         x: &Tensor,
         count: usize,

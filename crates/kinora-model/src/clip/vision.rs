@@ -103,8 +103,13 @@ impl VisionTrunk {
     /// # Shapes
     /// `images` `[n, s, s, 3]`; the result is `[n, m, c]`, the class token first.
     pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.through(images, &self.blocks)
+    }
+
+    /// What these of its blocks make of the tokens.
+    fn through(&self, images: &Tensor, blocks: &[Block]) -> Result<Tensor> {
         let mut x = self.first_norm.forward(&self.tokens(images)?)?;
-        for block in &self.blocks {
+        for block in blocks {
             x = block.forward(&x)?;
         }
         Ok(x)
@@ -115,14 +120,11 @@ impl VisionTrunk {
     /// # Shapes
     /// `images` `[n, s, s, 3]`; the result is `[n, c]`.
     fn class_token(&self, images: &Tensor) -> Result<Tensor> {
-        let mut x = self.first_norm.forward(&self.tokens(images)?)?;
+        let x = match self.blocks.split_last() {
+            Some((last, before)) => last.forward_first(&self.through(images, before)?)?,
+            None => self.through(images, &[])?,
+        };
         let (n, c) = (x.dims()[0], x.shape().last());
-        if let Some((last, before)) = self.blocks.split_last() {
-            for block in before {
-                x = block.forward(&x)?;
-            }
-            x = last.forward_first(&x)?;
-        }
         Ok(ops::narrow(&x, 1, 0, 1)?.reshape([n, c])?)
     }
 
