@@ -72,15 +72,16 @@ fn an_autoencoder_on_a_card_is_the_processors_and_goes_on_from_where_it_stopped(
         return Ok(());
     };
     let place = Place::new();
-    let config = short(AUTOENCODER)?;
+    // Without an epsilon above rounding errors a step of AdamW is as long for a small gradient as for a large one,
+    // and where a gradient is its own rounding error a weight goes another way.
+    let config = short(&AUTOENCODER.replace("epsilon = 1e-8", "epsilon = 1e-5"))?;
     place.train_config(&config, "here", None)?;
     place.train_on(card, &config, "there", None)?;
-    // Both compute in f32 and add up in other orders. A step of AdamW is as long for a small gradient
-    // as for a large one, so where a gradient is its own rounding error a weight goes another way.
+    // Both compute in f32 and add up in other orders.
     let near = |name: &str| {
         let [told, weights] = distances(&place, name, "here");
         println!("autoencoder {name}: log {told:.1e}, weights {weights:.1e}");
-        assert!(told <= 1e-4 && weights <= 1e-3, "{told:.1e}, {weights:.1e}");
+        assert!(told <= 1e-4 && weights <= 1e-5, "{told:.1e}, {weights:.1e}");
     };
     near("there");
 
