@@ -61,7 +61,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Gradient<'_, R, RT, RR> {
     }
 
     fn tiles(&self) -> usize {
-        Winograd::<R, RT, RR>::tiles_of(&self.grid)
+        Winograd::<R, POINTS, RESULTS>::tiles_of(&self.grid)
     }
 
     fn parts(&self) -> usize {
@@ -200,7 +200,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Task<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn bring_pixels<S: Simd>(&self, simd: S, tile: usize, out: &mut [f32], apart: usize) {
         let (of, Layout { width, panels, .. }) = (self.of, *self.layout);
-        let corner = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
+        let corner = Winograd::<R, POINTS, RESULTS>::corner_of(&of.grid, tile);
         let window: [[&[f32]; POINTS]; R] = of
             .grid
             .from
@@ -233,7 +233,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Task<'_, '_, R, RT, RR> {
     #[inline(always)]
     fn bring_gradient<S: Simd>(&self, simd: S, tile: usize, out: &mut [f32], apart: usize) {
         let (of, Layout { lines, strips, .. }) = (self.of, *self.layout);
-        let corner = Winograd::<R, RT, RR>::corner_of(&of.grid, tile);
+        let corner = Winograd::<R, POINTS, RESULTS>::corner_of(&of.grid, tile);
         let window: [[&[f32]; RESULTS]; RR] = of.grid.to.window((of.gradient, of.to), corner);
         let run = lines.min(S::F32_LANES);
         for k in (0..of.to).step_by(S::F32_LANES) {
@@ -299,7 +299,7 @@ impl<const R: usize, const RT: usize> WithSimd for ToTaps<'_, R, RT> {
         for k in (0..self.from).step_by(S::F32_LANES) {
             let lanes = S::F32_LANES.min(self.from - k);
             let at = line * layout.width + k % layout.width;
-            along_both::<_, POINTS, TAPS, R, RT>(
+            along_both::<_, POINTS, TAPS, R>(
                 &mut room,
                 #[inline(always)]
                 |r| {

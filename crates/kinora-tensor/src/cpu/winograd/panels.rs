@@ -1,7 +1,6 @@
 //! A small weight, all of it at the points.
 
 use super::micro::panel_vectors;
-use super::rule::{POINTS, TAPS};
 use super::weight::row_to_points;
 use super::{Plan, Winograd};
 use crate::storage;
@@ -18,11 +17,11 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    pub(super) fn new<const R: usize, const RT: usize, const RR: usize>(
-        job: &Winograd<'_, R, RT, RR>,
+    pub(super) fn new<const R: usize, const P: usize, const Q: usize>(
+        job: &Winograd<'_, R, P, Q>,
         plan: Plan,
     ) -> Self {
-        let step = POINTS * plan.width;
+        let step = P * plan.width;
         let pass = R * plan.channels * step;
         let mut values = storage::scratch(job.to.div_ceil(plan.width) * pass);
         values
@@ -56,14 +55,14 @@ impl Drop for Panels {
 }
 
 /// Fills the panels of the pass that begins with channel out `first`.
-struct Fill<'a, 'b, const R: usize, const RT: usize, const RR: usize> {
-    job: &'a Winograd<'b, R, RT, RR>,
+struct Fill<'a, 'b, const R: usize, const P: usize, const Q: usize> {
+    job: &'a Winograd<'b, R, P, Q>,
     plan: Plan,
     first: usize,
     out: &'a mut [f32],
 }
 
-impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Fill<'_, '_, R, RT, RR> {
+impl<const R: usize, const P: usize, const Q: usize> WithSimd for Fill<'_, '_, R, P, Q> {
     type Output = ();
 
     #[inline(always)]
@@ -76,23 +75,23 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Fill<'_, '_,
     }
 }
 
-impl<const R: usize, const RT: usize, const RR: usize> Fill<'_, '_, R, RT, RR> {
+impl<const R: usize, const P: usize, const Q: usize> Fill<'_, '_, R, P, Q> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
         let Plan {
             channels, width, ..
         } = self.plan;
         let to = self.first..(self.first + width).min(self.job.to);
-        let mut gathered = storage::scratch(RT * TAPS * channels * width);
+        let mut gathered = storage::scratch(Winograd::<R, P, Q>::ALL_TAPS * channels * width);
         let weight = &self.job.weight;
         weight.gather::<S>(0..channels, to, width, &mut gathered);
         let mut out = self.out;
         for row in 0..R {
             for start in (0..channels).step_by(self.plan.depth) {
                 let depth = self.plan.depth_at(start);
-                let (panels, rest) = out.split_at_mut(depth * POINTS * width);
+                let (panels, rest) = out.split_at_mut(depth * P * width);
                 let stretch = start..start + depth;
-                row_to_points::<S, VECTORS, R, RT>(simd, (&gathered, width), row, stretch, panels);
+                row_to_points::<S, VECTORS, R, P>(simd, (&gathered, width), row, stretch, panels);
                 out = rest;
             }
         }

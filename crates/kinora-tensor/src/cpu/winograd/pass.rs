@@ -2,7 +2,7 @@
 
 use super::micro::{TILES, multiply, panel_vectors};
 use super::panels::Panels;
-use super::rule::{POINTS, RESULTS, TAPS, along_both, points_to_results};
+use super::rule::{along_both, points_to_results};
 use super::weight::row_to_points;
 use super::{Plan, Winograd, load, odd_lines, store};
 use crate::cpu::shared::Shared;
@@ -11,8 +11,8 @@ use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Some channels out of some groups of tiles.
-pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize> {
-    pub job: &'a Winograd<'b, R, RT, RR>,
+pub(super) struct Pass<'a, 'b, const R: usize, const P: usize, const Q: usize> {
+    pub job: &'a Winograd<'b, R, P, Q>,
     pub plan: Plan,
     /// The first group of the block, and the groups of it that are meant.
     pub first: usize,
@@ -25,7 +25,7 @@ pub(super) struct Pass<'a, 'b, const R: usize, const RT: usize, const RR: usize>
     pub out: &'a Shared<'a>,
 }
 
-impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_, R, RT, RR> {
+impl<const R: usize, const P: usize, const Q: usize> WithSimd for Pass<'_, '_, R, P, Q> {
     type Output = ();
 
     #[inline(always)]
@@ -38,15 +38,15 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for Pass<'_, '_,
     }
 }
 
-impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
+impl<const R: usize, const P: usize, const Q: usize> Pass<'_, '_, R, P, Q> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(&self, simd: S) {
         let stride = odd_lines(self.groups.len() * TILES * self.plan.width);
-        let mut sums = storage::scratch(R * POINTS * stride);
+        let mut sums = storage::scratch(R * P * stride);
         match self.panels {
             Some(panels) => {
                 for row in 0..R {
-                    let sums = &mut sums[row * POINTS * stride..];
+                    let sums = &mut sums[row * P * stride..];
                     for start in (0..self.job.from).step_by(self.plan.depth) {
                         let panels = panels.at(R, self.channels.start, row, start);
                         self.multiply_row::<S, VECTORS>(simd, row, start, panels, sums, stride);
@@ -55,7 +55,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
             }
             None => self.sum::<S, VECTORS>(simd, &mut sums, stride),
         }
-        let mut room = [[simd.splat_f32s(0.0); RESULTS]; R];
+        let mut room = [[simd.splat_f32s(0.0); Q]; R];
         for k in 0..self.groups.len() {
             self.write(simd, k, (&sums, stride), &mut room);
         }
@@ -70,24 +70,24 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
         const GATHERED: usize = 256 * 32;
         let (plan, from, width) = (self.plan, self.job.from, self.plan.width);
         let part = (GATHERED / width / plan.depth).max(1) * plan.depth;
-        let mut gathered = storage::scratch(RT * TAPS * part.min(from) * width);
-        let mut panels = storage::scratch(POINTS * plan.depth * width);
+        let mut gathered = storage::scratch(Winograd::<R, P, Q>::ALL_TAPS * part.min(from) * width);
+        let mut panels = storage::scratch(P * plan.depth * width);
         if from == 0 {
             sums.fill(0.0); // Nothing will be summed.
         }
         for start in (0..from).step_by(part) {
             let part = start..(start + part).min(from);
-            let gathered = &mut gathered[..RT * TAPS * part.len() * width];
+            let gathered = &mut gathered[..Winograd::<R, P, Q>::ALL_TAPS * part.len() * width];
             self.job
                 .weight
                 .gather::<S>(part.clone(), self.channels.clone(), width, gathered);
             for row in 0..R {
-                let sums = &mut sums[row * POINTS * stride..];
+                let sums = &mut sums[row * P * stride..];
                 for start in part.clone().step_by(plan.depth) {
                     let at = start - part.start;
                     let stretch = at..at + plan.depth_at(start);
                     let from = (&*gathered, width);
-                    row_to_points::<S, VECTORS, R, RT>(simd, from, row, stretch, &mut panels);
+                    row_to_points::<S, VECTORS, R, P>(simd, from, row, stretch, &mut panels);
                     self.multiply_row::<S, VECTORS>(simd, row, start, &panels, sums, stride);
                 }
             }
@@ -112,11 +112,11 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
         let (depth, width) = (self.plan.depth_at(start), VECTORS * S::F32_LANES);
         let all = self.plan.width;
         let used = self.channels.len().div_ceil(width);
-        for k in 0..POINTS {
+        for k in 0..P {
             let panels = &panels[k * depth * all..][..depth * all];
             let sums = &mut sums[k * stride..][..stride];
             for (n, group) in self.groups.clone().enumerate() {
-                let at = self.plan.at(start, row * POINTS + k, group, 0);
+                let at = self.plan.at(start, row * P + k, group, 0);
                 let tiles = &self.points[at..][..TILES * depth];
                 let sums = &mut sums[n * TILES * all..][..TILES * all];
                 for (panel, values) in panels.chunks_exact(depth * width).take(used).enumerate() {
@@ -135,7 +135,7 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
         simd: S,
         k: usize,
         (sums, stride): (&[f32], usize),
-        room: &mut [[S::f32s; RESULTS]; R],
+        room: &mut [[S::f32s; Q]; R],
     ) {
         let (width, lanes) = (self.plan.width, S::F32_LANES);
         let first = (self.first + self.groups.start + k) * TILES;
@@ -151,13 +151,13 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
                     Some(bias) => load(simd, &bias[to..to + lanes]),
                     None => simd.splat_f32s(0.0),
                 };
-                along_both::<_, POINTS, RESULTS, R, RR>(
+                along_both::<_, P, Q, R>(
                     room,
                     #[inline(always)]
                     |r| {
-                        let mut products = [bias; POINTS];
-                        for j in 0..POINTS {
-                            let at = (r * POINTS + j) * stride + at;
+                        let mut products = [bias; P];
+                        for j in 0..P {
+                            let at = (r * P + j) * stride + at;
                             products[j] = load(simd, &sums[at..at + S::F32_LANES]);
                         }
                         products
@@ -180,11 +180,11 @@ impl<const R: usize, const RT: usize, const RR: usize> Pass<'_, '_, R, RT, RR> {
 
     /// Where the channels of each place of a tile begin in the result; `None` outside the grid.
     #[inline(always)]
-    fn places(&self, [outer, row, column]: [usize; 3]) -> [[Option<usize>; RESULTS]; RR] {
+    fn places(&self, [outer, row, column]: [usize; 3]) -> [[Option<usize>; Q]; Q] {
         let to = &self.job.grid.to;
-        let mut places = [[None; RESULTS]; RR];
-        for r in 0..RR {
-            for k in 0..RESULTS {
+        let mut places = [[None; Q]; Q];
+        for r in 0..Winograd::<R, P, Q>::ROW_RESULTS {
+            for k in 0..Q {
                 if let Some(at) = to.at(row + r, column + k) {
                     places[r][k] = Some((outer * to.len() + at) * self.job.to);
                 }

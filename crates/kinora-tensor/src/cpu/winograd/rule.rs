@@ -1,17 +1,17 @@
-//! The arithmetic of F(4, 3): four results of a three-tap convolution from six products.
+//! The arithmetic of F(Q, 3): Q results of a three-tap convolution from P = Q + 2 products.
 //!
-//! A polynomial of degree 5 is known by its values at 0, ±A, ±B and ∞. Six neighbouring pixels and
-//! three taps are each taken to those six points, multiplied there, and the products are taken back
-//! to four results. A = 5/8 and B = 3/2 are exact in binary and their powers stay near 1, which keeps
-//! the rounding error at half of what the usual points ±1, ±2 leave.
+//! P neighbouring pixels and three taps are each taken to the points of a rule (`points`), multiplied there, and the
+//! products are taken back to Q results. Over pictures that is F(4, 3) along both axes; along one axis F(7, 3) is
+//! there too, whose rounding error is no more than that of F(4, 3) along both.
 
+use super::points::Points;
 use pulp::Simd;
 
-/// Values a rule multiplies along one axis.
+/// Values that F(4, 3) multiplies along one axis.
 pub(super) const POINTS: usize = 6;
 /// Results it gives along one axis.
 pub(super) const RESULTS: usize = 4;
-/// Taps it takes along one axis.
+/// Taps of a rule along one axis.
 pub(super) const TAPS: usize = 3;
 
 const A: f32 = 0.625;
@@ -31,56 +31,69 @@ fn times<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
     simd.mul_f32s(simd.splat_f32s(factor), x)
 }
 
-/// Six neighbouring pixels taken to the points.
+/// Σ coefficients\[k\] · values\[first + 2k\] over k up to `last`, whose coefficient is 1.
 #[inline(always)]
-pub(super) fn pixels_to_points<S: Simd>(simd: S, d: [S::f32s; POINTS]) -> [S::f32s; POINTS] {
-    let (even_a, odd_a) = (add(simd, -B2, d[2], d[4]), add(simd, -B2, d[1], d[3]));
-    let (even_b, odd_b) = (add(simd, -A2, d[2], d[4]), add(simd, -A2, d[1], d[3]));
-    [
-        add(simd, A2 * B2, d[0], add(simd, -(A2 + B2), d[2], d[4])),
-        add(simd, A, odd_a, even_a),
-        add(simd, -A, odd_a, even_a),
-        add(simd, B, odd_b, even_b),
-        add(simd, -B, odd_b, even_b),
-        add(simd, A2 * B2, d[1], add(simd, -(A2 + B2), d[3], d[5])),
-    ]
+fn every_other<S: Simd, const P: usize>(
+    simd: S,
+    coefficients: &[f32],
+    values: &[S::f32s; P],
+    first: usize,
+    last: usize,
+) -> S::f32s {
+    let mut sum = values[first + 2 * last];
+    for k in (0..last).rev() {
+        sum = add(simd, coefficients[k], values[first + 2 * k], sum);
+    }
+    sum
 }
 
-/// What takes three taps to each point.
-const POINTS_FROM_TAPS: [[f32; TAPS]; POINTS] = {
-    const AT_ZERO: f32 = 1.0 / (A2 * B2);
-    const AT_A: f32 = 1.0 / (2.0 * A2 * (A2 - B2));
-    const AT_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
-    [
-        [AT_ZERO, 0.0, 0.0],
-        [AT_A, AT_A * A, AT_A * A2],
-        [AT_A, -AT_A * A, AT_A * A2],
-        [AT_B, AT_B * B, AT_B * B2],
-        [AT_B, -AT_B * B, AT_B * B2],
-        [0.0, 0.0, 1.0],
-    ]
-};
+/// P neighbouring pixels taken to the points.
+#[inline(always)]
+pub(super) fn pixels_to_points<S: Simd, const P: usize>(simd: S, d: [S::f32s; P]) -> [S::f32s; P] {
+    let (zero, pairs) = (Points::<P>::ZERO, Points::<P>::PAIRS);
+    let all = &Points::<P>::ALL;
+    let mut points = d;
+    if zero == 1 {
+        points[0] = every_other(simd, all, &d, 0, pairs);
+    }
+    for i in 0..pairs {
+        let others = &Points::<P>::OTHERS[i];
+        let p = Points::<P>::POWERS[i][1];
+        let even = every_other(simd, others, &d, zero + 1, pairs - 1);
+        let odd = every_other(simd, others, &d, zero, pairs - 1);
+        points[zero + 2 * i] = add(simd, p, odd, even);
+        points[zero + 2 * i + 1] = add(simd, -p, odd, even);
+    }
+    points[P - 1] = every_other(simd, all, &d, zero, pairs);
+    points
+}
 
 /// Three taps taken to the points.
 #[inline(always)]
-pub(super) fn taps_to_points<S: Simd>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; POINTS] {
-    const G: [[f32; TAPS]; POINTS] = POINTS_FROM_TAPS;
-    let even_a = add(simd, G[1][2], g[2], times(simd, G[1][0], g[0]));
-    let even_b = add(simd, G[3][2], g[2], times(simd, G[3][0], g[0]));
-    [
-        times(simd, G[0][0], g[0]),
-        add(simd, G[1][1], g[1], even_a),
-        add(simd, G[2][1], g[1], even_a),
-        add(simd, G[3][1], g[1], even_b),
-        add(simd, G[4][1], g[1], even_b),
-        g[2],
-    ]
+pub(super) fn taps_to_points<S: Simd, const P: usize>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; P] {
+    let zero = Points::<P>::ZERO;
+    let mut points = [g[2]; P];
+    if zero == 1 {
+        points[0] = times(simd, Points::<P>::FROM_TAPS[0][0], g[0]);
+    }
+    for i in 0..Points::<P>::PAIRS {
+        let [first, second, third] = Points::<P>::FROM_TAPS[zero + 2 * i];
+        let even = add(simd, third, g[2], times(simd, first, g[0]));
+        let odd = times(simd, second, g[1]);
+        points[zero + 2 * i] = simd.add_f32s(even, odd);
+        points[zero + 2 * i + 1] = if zero == 1 {
+            simd.sub_f32s(even, odd)
+        } else {
+            simd.sub_f32s(odd, even)
+        };
+    }
+    points
 }
 
-/// Three taps taken to one point.
+/// Three taps taken to one point of F(4, 3).
 #[inline(always)]
 pub(super) fn taps_to_point<S: Simd>(simd: S, g: [S::f32s; TAPS], point: usize) -> S::f32s {
-    let [first, second, third] = POINTS_FROM_TAPS[point];
+    let [first, second, third] = Points::<POINTS>::FROM_TAPS[point];
     add(
         simd,
         third,
@@ -155,7 +168,7 @@ pub(super) fn results_to_point<S: Simd>(
 /// The gradient of six products' factors taken back to three taps: the transpose of `taps_to_points`.
 #[inline(always)]
 pub(super) fn points_to_taps<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; TAPS] {
-    const G: [[f32; TAPS]; POINTS] = POINTS_FROM_TAPS;
+    const G: [[f32; TAPS]; POINTS] = Points::<POINTS>::FROM_TAPS;
     let mut taps = [simd.splat_f32s(0.0); TAPS];
     for k in 0..TAPS {
         for p in 0..POINTS {
@@ -167,17 +180,42 @@ pub(super) fn points_to_taps<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s
     taps
 }
 
-/// Six products taken back to four results.
+/// P products taken back to Q results.
 #[inline(always)]
-pub(super) fn points_to_results<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; RESULTS] {
-    let (even_a, odd_a) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
-    let (even_b, odd_b) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
-    [
-        simd.add_f32s(m[0], simd.add_f32s(even_a, even_b)),
-        add(simd, B, odd_b, times(simd, A, odd_a)),
-        add(simd, B2, even_b, times(simd, A2, even_a)),
-        simd.add_f32s(m[5], add(simd, B2 * B, odd_b, times(simd, A2 * A, odd_a))),
-    ]
+pub(super) fn points_to_results<S: Simd, const P: usize, const Q: usize>(
+    simd: S,
+    m: [S::f32s; P],
+) -> [S::f32s; Q] {
+    let (zero, pairs) = (Points::<P>::ZERO, Points::<P>::PAIRS);
+    let (mut even, mut odd) = (m, m);
+    for i in 0..pairs {
+        let [plus, minus] = [m[zero + 2 * i], m[zero + 2 * i + 1]];
+        even[i] = simd.add_f32s(plus, minus);
+        odd[i] = simd.sub_f32s(plus, minus);
+    }
+    let mut results = [m[0]; Q];
+    for j in 0..Q {
+        let parts = if j % 2 == 0 { &even } else { &odd };
+        let powers = &Points::<P>::POWERS;
+        let mut sum = parts[0];
+        if j > 0 {
+            sum = times(simd, powers[0][j], sum);
+        }
+        for i in 1..pairs {
+            sum = match j {
+                0 => simd.add_f32s(parts[i], sum),
+                _ => add(simd, powers[i][j], parts[i], sum),
+            };
+        }
+        if j == 0 && zero == 1 {
+            sum = simd.add_f32s(m[0], sum);
+        }
+        if j == Q - 1 {
+            sum = simd.add_f32s(m[P - 1], sum);
+        }
+        results[j] = sum;
+    }
+    results
 }
 
 /// `step` along every row that `read` gives, then, where there are as many rows as `step` takes, along every
@@ -185,13 +223,7 @@ pub(super) fn points_to_results<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f
 /// `room` is for what is half done: made once for many tiles, since clearing it takes as long as a step.
 // Loops, not `map` or `from_fn`: those hide a call that would leave the vector instructions behind.
 #[inline(always)]
-pub(super) fn along_both<
-    T: Copy,
-    const FROM: usize,
-    const TO: usize,
-    const ROWS: usize,
-    const OUT: usize,
->(
+pub(super) fn along_both<T: Copy, const FROM: usize, const TO: usize, const ROWS: usize>(
     room: &mut [[T; TO]; ROWS],
     read: impl Fn(usize) -> [T; FROM],
     step: impl Fn([T; FROM]) -> [T; TO],
@@ -201,7 +233,7 @@ pub(super) fn along_both<
         room[r] = step(read(r));
     }
     for column in 0..TO {
-        if OUT == 1 {
+        if ROWS == 1 {
             write(0, column, room[0][column]);
             continue;
         }
@@ -210,7 +242,7 @@ pub(super) fn along_both<
             values[r] = room[r][column];
         }
         let values = step(values);
-        for r in 0..OUT {
+        for r in 0..TO {
             write(r, column, values[r]);
         }
     }

@@ -107,51 +107,83 @@ fn weights_of_sixteen_bits_give_what_their_wide_copies_give() {
     }
 }
 
+/// A clip `[clips, frames, places, from]` along time by F(Q, 3).
+fn run_frames<const P: usize, const Q: usize>(x: &Tensor, w: &Tensor) -> Vec<f32> {
+    let &[clips, frames, places, from] = x.dims() else {
+        panic!("clips")
+    };
+    let to = w.dims()[0];
+    let job = Winograd::<1, P, Q> {
+        grid: Grid::frames(clips, frames, places),
+        pixels: x.as_f32().unwrap(),
+        weight: Weight::new(w, Direction::Forward),
+        bias: None,
+        from,
+        to,
+    };
+    let mut out = vec![f32::NAN; clips * frames * places * to];
+    job.run(&mut out);
+    out
+}
+
+/// The same clip as pictures [frames, places] under a kernel that looks along the rows only.
+fn slow_frames(x: &Tensor, w: &Tensor) -> Vec<f32> {
+    let &[to, _, from] = w.dims() else {
+        panic!("a weight of frames")
+    };
+    let mut kernel = vec![0.0; to * 9 * from];
+    for (row, values) in w.to_vec().chunks(from).enumerate() {
+        let start = (row / 3 * 9 + row % 3 * 3 + 1) * from;
+        kernel[start..start + from].copy_from_slice(values);
+    }
+    let kernel = Tensor::from_vec(kernel, [to, 3, 3, from]).unwrap();
+    let places = [x.dims()[1], x.dims()[2]];
+    slow(x, &kernel, &vec![0.0; to], places, [1, 1], false)
+}
+
 #[test]
 fn frames_agree_with_the_definition() {
     for (clips, frames, places, from, to) in [
         (1, 1, 1, 1, 1),
         (2, 5, 3, 4, 2),
         (1, 4, 7, 100, 33),
+        (3, 7, 1, 17, 3),
+        (1, 8, 2, 3, 64),
         (1, 14, 5, 9, 40),
+        // Several blocks of tiles, several stretches of channels.
+        (1, 14, 210, 193, 65),
     ] {
-        let (x, w) = (
-            numbers([clips, frames, places, from], 1),
-            numbers([to, 3, from], 2),
-        );
-        let mut y = vec![f32::NAN; clips * frames * places * to];
-        let job = AlongTime {
-            grid: Grid::frames(clips, frames, places),
-            pixels: x.as_f32().unwrap(),
-            weight: Weight::new(&w, Direction::Forward),
-            bias: None,
-            from,
-            to,
-        };
-        job.run(&mut y);
-        // The same clip as pictures [frames, places] under a kernel that looks along the rows only.
-        let pictures = x.reshape([clips, frames, places, from]).unwrap();
-        let mut kernel = vec![0.0; to * 9 * from];
-        for (row, values) in w.to_vec().chunks(from).enumerate() {
-            let start = (row / 3 * 9 + row % 3 * 3 + 1) * from;
-            kernel[start..start + from].copy_from_slice(values);
-        }
-        let kernel = Tensor::from_vec(kernel, [to, 3, 3, from]).unwrap();
-        let expected = slow(
-            &pictures,
-            &kernel,
-            &vec![0.0; to],
-            [frames, places],
-            [1, 1],
-            false,
-        );
-        assert_close(&y, &expected, 1e-6);
+        let x = numbers([clips, frames, places, from], 1);
+        let w = numbers([to, 3, from], 2);
+        let expected = slow_frames(&x, &w);
+        assert_close(&run_frames::<POINTS, RESULTS>(&x, &w), &expected, 1e-6);
+        assert_close(&run_frames::<9, 7>(&x, &w), &expected, 3e-6);
     }
 }
 
+#[test]
+fn frames_are_cut_by_seven_where_that_leaves_fewer_products() {
+    let w = numbers([64, 3, 64], 2);
+    let by_seven = |frames: usize| {
+        let x = numbers([1, frames, 60, 64], 1);
+        let job = AlongTime {
+            grid: Grid::frames(1, frames, 60),
+            pixels: x.as_f32().unwrap(),
+            weight: Weight::new(&w, Direction::Forward),
+            bias: None,
+            from: 64,
+            to: 64,
+        };
+        job.by_seven().is_some()
+    };
+    // 9 products for 7 frames, 6 for 4.
+    let chosen: Vec<usize> = (1..26).filter(|frames| by_seven(*frames)).collect();
+    assert_eq!(chosen, [5, 6, 7, 13, 14, 17, 18, 19, 20, 21, 25]);
+}
+
 /// Both ways over all groups, with different numbers of them to a task.
-fn assert_the_same_in_cache_and_in_blocks<const R: usize, const RT: usize, const RR: usize>(
-    job: &Winograd<'_, R, RT, RR>,
+fn assert_the_same_in_cache_and_in_blocks<const R: usize, const P: usize, const Q: usize>(
+    job: &Winograd<'_, R, P, Q>,
 ) {
     let groups = job.tiles().div_ceil(TILES);
     let mut expected = vec![f32::NAN; job.grid.outer * job.grid.to.len() * job.to];
@@ -223,13 +255,26 @@ fn few_channels_stay_in_cache_and_many_do_not() {
 /// at 320 channels and 1.2e-6 at 1280.
 #[test]
 fn the_rounding_error_is_a_tenth_of_what_a_block_may_differ_by() {
-    let x = numbers([1, 8, 8, 320], 1);
+    let x = numbers([1, 7, 8, 320], 1);
     // All of one sign on average, as after a SiLU: the hardest common case.
     let x = crate::ops::affine(&x, 1.0, 0.3).unwrap();
     let (w, b) = (numbers([32, 3, 3, 320], 2), vec![0.0; 32]);
-    let y = run_pictures(&x, &w, &b, [8, 8], [1, 1], Direction::Forward);
-    let error = relative_l2(&y, &slow(&x, &w, &b, [8, 8], [1, 1], false));
+    let y = run_pictures(&x, &w, &b, [7, 8], [1, 1], Direction::Forward);
+    let error = relative_l2(&y, &slow(&x, &w, &b, [7, 8], [1, 1], false));
     assert!(error < 1.5e-6, "{error:e}");
+    // Along time: measured 4e-7 by F(4, 3) and 1.4e-6 by F(7, 3).
+    let x = x.reshape([1, 14, 4, 320]).unwrap();
+    let w = numbers([32, 3, 320], 2);
+    let expected = slow_frames(&x, &w);
+    let [by_four, by_seven] = [
+        run_frames::<POINTS, RESULTS>(&x, &w),
+        run_frames::<9, 7>(&x, &w),
+    ]
+    .map(|y| relative_l2(&y, &expected));
+    assert!(
+        by_four < 1e-6 && by_seven < 2e-6,
+        "{by_four:e} {by_seven:e}"
+    );
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! From pixels to points.
 
 use super::micro::TILES;
-use super::rule::{POINTS, along_both, pixels_to_points};
+use super::rule::{along_both, pixels_to_points};
 use super::{Plan, Winograd, load, store};
 use crate::cpu::shared::Shared;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Takes the pixels of one group of tiles to the points.
-pub(super) struct ToPoints<'a, 'b, const R: usize, const RT: usize, const RR: usize> {
-    pub job: &'a Winograd<'b, R, RT, RR>,
+pub(super) struct ToPoints<'a, 'b, const R: usize, const P: usize, const Q: usize> {
+    pub job: &'a Winograd<'b, R, P, Q>,
     pub plan: Plan,
     /// The first group of the block, and the group of it that is meant.
     pub first: usize,
@@ -19,14 +19,14 @@ pub(super) struct ToPoints<'a, 'b, const R: usize, const RT: usize, const RR: us
 }
 
 /// For each pixel a tile looks at, its channels; none outside the grid.
-type Window<'a, const R: usize> = [[&'a [f32]; POINTS]; R];
+type Window<'a, const R: usize, const P: usize> = [[&'a [f32]; P]; R];
 
-impl<const R: usize, const RT: usize, const RR: usize> WithSimd for ToPoints<'_, '_, R, RT, RR> {
+impl<const R: usize, const P: usize, const Q: usize> WithSimd for ToPoints<'_, '_, R, P, Q> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut room = [[simd.splat_f32s(0.0); POINTS]; R];
+        let mut room = [[simd.splat_f32s(0.0); P]; R];
         for t in 0..TILES {
             let window = self.window((self.first + self.group) * TILES + t);
             for start in (0..self.job.from).step_by(self.plan.depth) {
@@ -46,11 +46,11 @@ impl<const R: usize, const RT: usize, const RR: usize> WithSimd for ToPoints<'_,
     }
 }
 
-impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, RR> {
-    fn window(&self, tile: usize) -> Window<'_, R> {
+impl<const R: usize, const P: usize, const Q: usize> ToPoints<'_, '_, R, P, Q> {
+    fn window(&self, tile: usize) -> Window<'_, R, P> {
         // The last group may be short of tiles; it computes with zeros and writes nothing.
         if tile >= self.job.tiles() {
-            return [[&[]; POINTS]; R];
+            return [[&[]; P]; R];
         }
         let (grid, pixels) = (&self.job.grid, (self.job.pixels, self.job.from));
         grid.from.window(pixels, grid.reads(self.job.corner(tile)))
@@ -61,19 +61,19 @@ impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, R
     fn vector<S: Simd>(
         &self,
         simd: S,
-        window: &Window<'_, R>,
+        window: &Window<'_, R, P>,
         from: Range<usize>,
         to: usize,
-        room: &mut [[S::f32s; POINTS]; R],
+        room: &mut [[S::f32s; P]; R],
     ) {
         let zero = simd.splat_f32s(0.0);
         let (lanes, stride) = (from.len(), self.plan.point_stride());
-        along_both::<_, POINTS, POINTS, R, R>(
+        along_both::<_, P, P, R>(
             room,
             #[inline(always)]
             |r| {
-                let mut pixels = [zero; POINTS];
-                for k in 0..POINTS {
+                let mut pixels = [zero; P];
+                for k in 0..P {
                     if !window[r][k].is_empty() {
                         pixels[k] = load(simd, &window[r][k][from.clone()]);
                     }
@@ -84,7 +84,7 @@ impl<const R: usize, const RT: usize, const RR: usize> ToPoints<'_, '_, R, RT, R
             |d| pixels_to_points(simd, d),
             #[inline(always)]
             |r, k, value| {
-                let at = to + (r * POINTS + k) * stride;
+                let at = to + (r * P + k) * stride;
                 // SAFETY: no other task writes this group's part of the block.
                 #[allow(unsafe_code)]
                 let out = unsafe { self.points.slice(at, lanes) };

@@ -1,6 +1,6 @@
 //! From weights to points.
 
-use super::rule::{POINTS, TAPS, taps_to_point, taps_to_points};
+use super::rule::{TAPS, taps_to_point, taps_to_points};
 use super::{load, store};
 use crate::cpu::transpose::{SIDE, transpose};
 use crate::{Tensor, storage};
@@ -104,7 +104,7 @@ impl<'a> Weight<'a> {
 /// Takes the channels `stretch` of gathered weights `[taps][from][width]` to one row of points, as
 /// `[point][panel][channel][lane]`.
 #[inline(always)]
-pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const RT: usize>(
+pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const P: usize>(
     simd: S,
     (gathered, all): (&[f32], usize),
     row: usize,
@@ -112,14 +112,15 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
     panels: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
-    let tap_stride = gathered.len() / (RT * TAPS);
+    let row_taps = if R == 1 { 1 } else { TAPS };
+    let tap_stride = gathered.len() / (row_taps * TAPS);
     let (depth, width) = (stretch.len(), VECTORS * S::F32_LANES);
     for (c, channel) in stretch.enumerate() {
         for (v, start) in (0..all).step_by(S::F32_LANES).enumerate() {
             let mut line = [zero; TAPS];
             for k in 0..TAPS {
                 let mut column = [zero; TAPS];
-                for r in 0..RT {
+                for r in 0..row_taps {
                     let at = (r * TAPS + k) * tap_stride + channel * all + start;
                     column[r] = load(simd, &gathered[at..at + S::F32_LANES]);
                 }
@@ -130,9 +131,9 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
                     taps_to_point(simd, column, row)
                 };
             }
-            let points = taps_to_points(simd, line);
+            let points: [_; P] = taps_to_points(simd, line);
             let at = (v / VECTORS * depth + c) * width + v % VECTORS * S::F32_LANES;
-            for k in 0..POINTS {
+            for k in 0..P {
                 let panel = &mut panels[k * depth * all + at..][..S::F32_LANES];
                 store(simd, panel, points[k]);
             }
