@@ -126,9 +126,32 @@ fn cases() -> Vec<Case> {
         ([1, 14, 2880, 320], 320),
         ([1, 14, 720, 640], 640),
         ([1, 14, 180, 1280], 1280),
-        ([1, 8, 16384, 128], 128),
+        // Of the decoder, 14 frames of 320×192.
+        ([1, 14, 960, 512], 512),
+        ([1, 14, 3840, 512], 512),
+        ([1, 14, 15360, 256], 256),
+        ([1, 14, 61440, 128], 128),
     ] {
         cases.push(time_conv(extents, o, false));
+    }
+    for extents in [
+        [14, 24, 40, 512, 512],
+        [14, 48, 80, 512, 512],
+        [14, 96, 160, 512, 256],
+        [14, 96, 160, 256, 256],
+        [14, 192, 320, 256, 128],
+        [14, 192, 320, 128, 128],
+    ] {
+        cases.push(conv(extents, Conv2d::same(), false));
+    }
+    for extents in [
+        [14, 24, 40, 512, 512],
+        [14, 48, 80, 512, 512],
+        [14, 96, 160, 256, 256],
+        [14, 6, 10, 1280, 1280],
+        [14, 12, 20, 640, 640],
+    ] {
+        cases.push(doubled(extents));
     }
     cases.push(time_conv([1, 14, 2880, 320], 320, true));
     cases.push(time_conv([6, 8, 256, 64], 64, true));
@@ -217,6 +240,20 @@ fn conv([n, h, w, i, o]: [usize; 5], how: Conv2d, backward: bool) -> Case {
             };
             finish(ops::conv2d(x, w, Some(b), how)?, backward)
         }),
+    }
+}
+
+fn doubled([n, h, width, i, o]: [usize; 5]) -> Case {
+    let (x, w, b) = (
+        numbers([n, h, width, i], 1),
+        numbers([o, 3, 3, i], 2),
+        numbers([o], 3),
+    );
+    Case {
+        name: format!("conv 3×3 doubled {n}×{h}×{width} {i}→{o}"),
+        operations: 4.0 * 18.0 * (n * h * width * i * o) as f64,
+        bytes: 0.0,
+        work: Box::new(move || ops::upsample_conv2d(&x, &w, Some(&b))),
     }
 }
 

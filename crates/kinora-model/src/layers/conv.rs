@@ -68,6 +68,19 @@ impl Conv2d {
         Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
     }
 
+    /// A 3×3 layer over every pixel of pictures of twice the size.
+    ///
+    /// # Shapes
+    /// `x` `[n, h, w, i]`; the result is `[n, 2h, 2w, o]`, see [`ops::upsample_conv2d`].
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
+        debug_assert_eq!(self.walk, ops::Conv2d::same());
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
+        Ok(ops::upsample_conv2d(x, &weight, Some(&bias))?)
+    }
+
     /// [`forward`](Self::forward) of a part of a picture, with zeros around it only where `pad` says.
     ///
     /// # Shapes

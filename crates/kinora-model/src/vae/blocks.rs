@@ -214,7 +214,7 @@ impl Upsampler {
     /// # Shapes
     /// `x` `[n, h, w, c]`; the result is `[n, 2h, 2w, c]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.0.forward(&ops::upsample_nearest(x)?)
+        self.0.forward_doubled(x)
     }
 }
 

@@ -10,6 +10,7 @@
 //! takes a few groups of tiles all the way (`groups_in_cache`), with the weight at the points (`panels`) made once.
 
 mod gradient;
+mod grid;
 mod micro;
 mod panels;
 mod pass;
@@ -21,6 +22,7 @@ mod weight;
 use crate::cpu::shared::Shared;
 use crate::storage;
 pub(crate) use gradient::{GradientAlongTime, GradientOverPictures};
+pub(crate) use grid::Grid;
 use micro::TILES;
 use panels::Panels;
 use pulp::{Arch, Simd};
@@ -33,95 +35,11 @@ pub(crate) use weight::{Direction, Weight};
 pub(crate) type OverPictures<'a> = Winograd<'a, { POINTS }, { POINTS }, { RESULTS }>;
 /// The rule along one axis: the columns of the grid.
 pub(crate) type AlongTime<'a> = Winograd<'a, 1, { POINTS }, { RESULTS }>;
+/// F(5, 2) over the two axes of a picture that is doubled on the way: there three taps meet two pixels, in one of two
+/// ways (phases) along each axis.
+pub(crate) type OverDoubled<'a> = Winograd<'a, { POINTS }, { POINTS }, 5>;
 /// F(7, 3) along one axis.
 pub(crate) type SevenAlongTime<'a> = Winograd<'a, 1, 9, 7>;
-
-/// A grid of pixels read and a grid of places written, `outer` times.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Grid {
-    outer: usize,
-    from: Axes,
-    to: Axes,
-    /// Rows and columns of zeros before the first.
-    pad: [usize; 2],
-}
-
-/// Rows and columns, and how many pixels lie from one to the next.
-#[derive(Clone, Copy, Debug)]
-struct Axes {
-    extent: [usize; 2],
-    stride: [usize; 2],
-}
-
-impl Axes {
-    fn len(&self) -> usize {
-        self.extent[0] * self.extent[1]
-    }
-
-    /// Where a row and a column meet; `None` outside.
-    #[inline(always)]
-    fn at(&self, row: usize, column: usize) -> Option<usize> {
-        (row < self.extent[0] && column < self.extent[1])
-            .then(|| row * self.stride[0] + column * self.stride[1])
-    }
-
-    /// The channels of each pixel of a window whose corner is at a row and a column of one of the outer
-    /// ones; none of those outside. The corner may lie before the first (a number that wrapped around).
-    #[inline(always)]
-    fn window<'a, const R: usize, const C: usize>(
-        &self,
-        (values, channels): (&'a [f32], usize),
-        [outer, row, column]: [usize; 3],
-    ) -> [[&'a [f32]; C]; R] {
-        let mut window: [[&[f32]; C]; R] = [[&[]; C]; R];
-        for r in 0..R {
-            for k in 0..C {
-                if let Some(at) = self.at(row.wrapping_add(r), column.wrapping_add(k)) {
-                    let at = (outer * self.len() + at) * channels;
-                    window[r][k] = &values[at..][..channels];
-                }
-            }
-        }
-        window
-    }
-}
-
-impl Grid {
-    /// The corner of the pixels that lead to the places from `corner` on; it may wrap around.
-    #[inline(always)]
-    fn reads(&self, [outer, row, column]: [usize; 3]) -> [usize; 3] {
-        let [above, before] = self.pad;
-        [outer, row.wrapping_sub(above), column.wrapping_sub(before)]
-    }
-
-    /// Pictures of `from` [height, width] that give pictures of `to`.
-    pub(crate) fn pictures(n: usize, from: [usize; 2], to: [usize; 2], pad: [usize; 2]) -> Self {
-        let axes = |extent: [usize; 2]| Axes {
-            extent,
-            stride: [extent[1], 1],
-        };
-        Grid {
-            outer: n,
-            from: axes(from),
-            to: axes(to),
-            pad,
-        }
-    }
-
-    /// Clips of frames of places, one frame of zeros at either end. Time is the column.
-    pub(crate) fn frames(clips: usize, frames: usize, places: usize) -> Self {
-        let axes = Axes {
-            extent: [places, frames],
-            stride: [1, places],
-        };
-        Grid {
-            outer: clips,
-            from: axes,
-            to: axes,
-            pad: [0, 1],
-        }
-    }
-}
 
 /// One convolution, from pixels `[outer, .., from]` to places `[outer, .., to]`.
 ///
@@ -166,7 +84,10 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
         const VALUE: usize = 50; // of one value at one point
         let (from, to) = (self.from, self.to.next_multiple_of(NARROW));
         let tiles = self.tiles().next_multiple_of(TILES);
-        R * P * (tiles * (from * to + VALUE * (from + to)) + WEIGHT * from * to)
+        let phases = self.grid.phases();
+        let products = phases * from * to;
+        let values = VALUE * (from + phases * to);
+        R * P * (tiles * (products + values) + WEIGHT * products)
     }
 
     /// How many groups of tiles one core takes from pixels to places by itself, where that pays: the groups at the
@@ -180,7 +101,8 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
         let weight = R * P * self.from * self.to.next_multiple_of(width);
         let share = groups.div_ceil(2 * rayon::current_num_threads());
         let fit = (VALUES / per_group.max(1)).min(share);
-        (fit >= 3 && self.from > 0 && weight <= LARGEST_WEIGHT).then_some(fit)
+        let pays = fit >= 3 && self.from > 0 && weight <= LARGEST_WEIGHT;
+        (pays && self.grid.phases() == 1).then_some(fit)
     }
 
     /// How many groups of tiles are at the points at once.
@@ -220,7 +142,7 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
 
     /// Rows and columns of tiles.
     fn tile_extent(grid: &Grid) -> [usize; 2] {
-        let [rows, columns] = grid.to.extent;
+        let [rows, columns] = grid.results;
         [rows.div_ceil(Self::ROW_RESULTS), columns.div_ceil(Q)]
     }
 
@@ -276,7 +198,7 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
                 self.to_points((plan, first), group, shared);
             }
             for channel in (0..self.to).step_by(plan.width) {
-                let part = (channel, 0..plan.groups);
+                let part = (0, channel, 0..plan.groups);
                 self.pass((plan, first), part, &points, Some(&panels), out);
             }
             storage::recycle(points);
@@ -293,11 +215,11 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
         });
     }
 
-    /// The channels out from `channel` of some groups.
+    /// The channels out from `channel` of some groups, in one phase.
     fn pass(
         &self,
         (plan, first): (Plan, usize),
-        (channel, groups): (usize, Range<usize>),
+        (phase, channel, groups): (usize, usize, Range<usize>),
         points: &[f32],
         panels: Option<&Panels>,
         out: &Shared<'_>,
@@ -307,6 +229,7 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
             plan,
             first,
             groups,
+            phase,
             points,
             panels,
             channels: channel..(channel + plan.width).min(self.to),
@@ -323,17 +246,36 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
             .for_each(|group| self.to_points((plan, first), group, shared));
         let across = self.to.div_ceil(plan.width);
         // Each core wants a few tasks; cutting the tiles too costs another transform of the weights.
-        let along = (3 * rayon::current_num_threads()).div_ceil(across);
+        let phases = self.grid.phases();
+        let along = (3 * rayon::current_num_threads()).div_ceil(across * phases);
         let along = along.min(plan.groups / 8).max(1);
         let per_task = plan.groups.div_ceil(along);
         let points = &*points;
-        (0..across * along).into_par_iter().for_each(|task| {
-            let (channel, part) = (task / along * plan.width, task % along);
+        let tasks = phases * across * along;
+        (0..tasks).into_par_iter().for_each(|task| {
+            let (pass, part) = (task / along, task % along);
+            let (phase, channel) = (pass % phases, pass / phases * plan.width);
             let groups = part * per_task..((part + 1) * per_task).min(plan.groups);
             if !groups.is_empty() {
-                self.pass((plan, first), (channel, groups), points, None, out);
+                self.pass((plan, first), (phase, channel, groups), points, None, out);
             }
         });
+    }
+}
+
+impl OverDoubled<'_> {
+    /// Whether this is expected to be faster than to double the pictures first.
+    pub(crate) fn pays_undoubled(&self) -> bool {
+        let size = self.grid.to.extent;
+        let doubled = OverPictures {
+            grid: Grid::pictures(self.grid.outer, size, size, [1, 1]),
+            pixels: self.pixels,
+            weight: self.weight,
+            bias: self.bias,
+            from: self.from,
+            to: self.to,
+        };
+        self.pays() && self.cost() < doubled.cost()
     }
 }
 

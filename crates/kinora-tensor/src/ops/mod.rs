@@ -26,6 +26,7 @@ mod sinusoid;
 mod time_attention;
 mod time_conv;
 mod upsample;
+mod upsample_conv2d;
 
 use crate::{Device, Error, Result, Tensor};
 
@@ -53,6 +54,7 @@ pub use sinusoid::sinusoid;
 pub use time_attention::time_attention;
 pub use time_conv::time_conv;
 pub use upsample::upsample_nearest;
+pub use upsample_conv2d::upsample_conv2d;
 
 /// Whether the operands lie on a card rather than on the processor; refused where they lie apart.
 fn on_card(op: &'static str, operands: &[&Tensor]) -> Result<bool> {

@@ -144,6 +144,9 @@ fn layouts(cases: &mut Cases) {
             ops::upsample_nearest(&x[0])
         });
     }
+    cases.add("upsample_conv2d", &[&[2, 5, 7, 9], &[4, 3, 3, 9]], 1, |x| {
+        ops::upsample_conv2d(&x[0], &x[1], None)
+    });
     cases.add("embedding", &[&[9, 33]], 0, |x| {
         ops::embedding(&x[0], &[3, 0, 8, 3, 3, 1])
     });

@@ -91,7 +91,13 @@ impl<const R: usize, const P: usize, const Q: usize> Fill<'_, '_, R, P, Q> {
                 let depth = self.plan.depth_at(start);
                 let (panels, rest) = out.split_at_mut(depth * P * width);
                 let stretch = start..start + depth;
-                row_to_points::<S, VECTORS, R, P>(simd, (&gathered, width), row, stretch, panels);
+                row_to_points::<S, VECTORS, R, P>(
+                    simd,
+                    (&gathered, width),
+                    (row, None),
+                    stretch,
+                    panels,
+                );
                 out = rest;
             }
         }

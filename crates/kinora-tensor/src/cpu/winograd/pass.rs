@@ -17,6 +17,8 @@ pub(super) struct Pass<'a, 'b, const R: usize, const P: usize, const Q: usize> {
     /// The first group of the block, and the groups of it that are meant.
     pub first: usize,
     pub groups: Range<usize>,
+    /// Which of the places are meant, where those of one result are several.
+    pub phase: usize,
     pub points: &'a [f32],
     /// The weight at the points, where that was made before.
     pub panels: Option<&'a Panels>,
@@ -75,6 +77,7 @@ impl<const R: usize, const P: usize, const Q: usize> Pass<'_, '_, R, P, Q> {
         if from == 0 {
             sums.fill(0.0); // Nothing will be summed.
         }
+        let phase = self.job.grid.phase(self.phase);
         for start in (0..from).step_by(part) {
             let part = start..(start + part).min(from);
             let gathered = &mut gathered[..Winograd::<R, P, Q>::ALL_TAPS * part.len() * width];
@@ -87,7 +90,13 @@ impl<const R: usize, const P: usize, const Q: usize> Pass<'_, '_, R, P, Q> {
                     let at = start - part.start;
                     let stretch = at..at + plan.depth_at(start);
                     let from = (&*gathered, width);
-                    row_to_points::<S, VECTORS, R, P>(simd, from, row, stretch, &mut panels);
+                    row_to_points::<S, VECTORS, R, P>(
+                        simd,
+                        from,
+                        (row, phase),
+                        stretch,
+                        &mut panels,
+                    );
                     self.multiply_row::<S, VECTORS>(simd, row, start, &panels, sums, stride);
                 }
             }
@@ -181,12 +190,12 @@ impl<const R: usize, const P: usize, const Q: usize> Pass<'_, '_, R, P, Q> {
     /// Where the channels of each place of a tile begin in the result; `None` outside the grid.
     #[inline(always)]
     fn places(&self, [outer, row, column]: [usize; 3]) -> [[Option<usize>; Q]; Q] {
-        let to = &self.job.grid.to;
+        let grid = &self.job.grid;
         let mut places = [[None; Q]; Q];
         for r in 0..Winograd::<R, P, Q>::ROW_RESULTS {
             for k in 0..Q {
-                if let Some(at) = to.at(row + r, column + k) {
-                    places[r][k] = Some((outer * to.len() + at) * self.job.to);
+                if let Some(at) = grid.place([row + r, column + k], self.phase) {
+                    places[r][k] = Some((outer * grid.to.len() + at) * self.job.to);
                 }
             }
         }

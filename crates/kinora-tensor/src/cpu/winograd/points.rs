@@ -125,28 +125,40 @@ const fn rounded(values: [f64; MOST + 1]) -> [f32; MOST + 1] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rule::{pixels_to_points, points_to_results, taps_to_points};
+    use super::super::rule::{Taps, pixels_to_points, points_to_results, taps_to_points};
     use super::*;
     use pulp::Scalar;
 
-    /// Equation (5) of Lavin & Gray (2016), Y = Aᵀ((G g) ⊙ (Bᵀ d)), against the definition y_j = Σ_k d_{j+k} g_k.
-    fn assert_results_are_those_of_the_definition<const P: usize, const Q: usize>() {
+    /// Equation (5) of Lavin & Gray (2016), Y = Aᵀ((G g) ⊙ (Bᵀ d)), against the definition y_j = Σ_k d_{j+k} g_k,
+    /// where pixels may stand twice.
+    fn assert_results_are_those_of_the_definition<const P: usize, const Q: usize>(
+        phases: &[Option<usize>],
+    ) {
         let d: [f32; P] = std::array::from_fn(|k| 0.3 + ((k * 7 + 3) % 11) as f32 / 8.0);
         let g = [0.75, -1.25, 0.4375];
         let simd = Scalar::new();
-        let (pixels, taps) = (pixels_to_points(simd, d), taps_to_points::<_, P>(simd, g));
-        let products: [f32; P] = std::array::from_fn(|p| pixels[p] * taps[p]);
-        let results: [f32; Q] = points_to_results(simd, products);
-        for (j, result) in results.into_iter().enumerate() {
-            let expected = d[j] * g[0] + d[j + 1] * g[1] + d[j + 2] * g[2];
-            assert!((result - expected).abs() < 2e-5, "{j}: {result} {expected}");
+        let pixels = pixels_to_points(simd, d);
+        for phase in phases {
+            let taps = taps_to_points::<_, P>(simd, Taps::new(simd, g, *phase));
+            let products: [f32; P] = std::array::from_fn(|p| pixels[p] * taps[p]);
+            let results: [f32; Q] = points_to_results(simd, products);
+            for (j, result) in results.into_iter().enumerate() {
+                let seen = match phase {
+                    None => [d[j], d[j + 1], d[j + 2]],
+                    Some(0) => [d[j], d[j + 1], d[j + 1]],
+                    Some(_) => [d[j], d[j], d[j + 1]],
+                };
+                let expected = seen[0] * g[0] + seen[1] * g[1] + seen[2] * g[2];
+                assert!((result - expected).abs() < 2e-5, "{j}: {result} {expected}");
+            }
         }
     }
 
     #[test]
     fn rules_give_what_the_definition_gives() {
-        assert_results_are_those_of_the_definition::<6, 4>();
-        assert_results_are_those_of_the_definition::<9, 7>();
+        assert_results_are_those_of_the_definition::<6, 4>(&[None]);
+        assert_results_are_those_of_the_definition::<6, 5>(&[Some(0), Some(1)]);
+        assert_results_are_those_of_the_definition::<9, 7>(&[None]);
     }
 
     /// F(4, 3) by hand: Π (x² − p²) = x⁴ − (a² + b²) x² + a²b², and the differences of 5/8 from all other points.

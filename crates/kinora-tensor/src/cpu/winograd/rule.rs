@@ -1,4 +1,5 @@
-//! The arithmetic of F(Q, 3): Q results of a three-tap convolution from P = Q + 2 products.
+//! The arithmetic of F(Q, 3): Q results of a three-tap convolution from P = Q + 2 products; and of F(P − 1, 2), which
+//! takes two taps to the same points.
 //!
 //! P neighbouring pixels and three taps are each taken to the points of a rule (`points`), multiplied there, and the
 //! products are taken back to Q results. Over pictures that is F(4, 3) along both axes; along one axis F(7, 3) is
@@ -68,11 +69,45 @@ pub(super) fn pixels_to_points<S: Simd, const P: usize>(simd: S, d: [S::f32s; P]
     points
 }
 
-/// Three taps taken to the points.
+/// Taps as they meet pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Taps<T> {
+    /// Zeros after the last.
+    each: [T; TAPS],
+    /// The last, which is what they are at ∞.
+    last: T,
+}
+
+impl<T: Copy> Taps<T> {
+    /// Three taps; or in one of two phases, what two pixels are multiplied with that stand twice each: the taps meet the
+    /// first, the second and the second, or the first, the first and the second.
+    #[inline(always)]
+    pub(super) fn new<S: Simd<f32s = T>>(simd: S, g: [T; TAPS], phase: Option<usize>) -> Self {
+        let two = match phase {
+            None => {
+                return Taps {
+                    each: g,
+                    last: g[2],
+                };
+            }
+            Some(0) => [g[0], simd.add_f32s(g[1], g[2])],
+            Some(_) => [simd.add_f32s(g[0], g[1]), g[2]],
+        };
+        Taps {
+            each: [two[0], two[1], simd.splat_f32s(0.0)],
+            last: two[1],
+        }
+    }
+}
+
+/// Taps taken to the points.
 #[inline(always)]
-pub(super) fn taps_to_points<S: Simd, const P: usize>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; P] {
+pub(super) fn taps_to_points<S: Simd, const P: usize>(
+    simd: S,
+    Taps { each: g, last }: Taps<S::f32s>,
+) -> [S::f32s; P] {
     let zero = Points::<P>::ZERO;
-    let mut points = [g[2]; P];
+    let mut points = [last; P];
     if zero == 1 {
         points[0] = times(simd, Points::<P>::FROM_TAPS[0][0], g[0]);
     }
@@ -90,9 +125,16 @@ pub(super) fn taps_to_points<S: Simd, const P: usize>(simd: S, g: [S::f32s; TAPS
     points
 }
 
-/// Three taps taken to one point of F(4, 3).
+/// Taps taken to one of six points.
 #[inline(always)]
-pub(super) fn taps_to_point<S: Simd>(simd: S, g: [S::f32s; TAPS], point: usize) -> S::f32s {
+pub(super) fn taps_to_point<S: Simd>(
+    simd: S,
+    Taps { each: g, last }: Taps<S::f32s>,
+    point: usize,
+) -> S::f32s {
+    if point == POINTS - 1 {
+        return last;
+    }
     let [first, second, third] = Points::<POINTS>::FROM_TAPS[point];
     add(
         simd,

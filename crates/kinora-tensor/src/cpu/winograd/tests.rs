@@ -92,6 +92,36 @@ fn pictures_agree_with_the_definition_both_ways() {
 }
 
 #[test]
+fn doubled_pictures_agree_with_the_definition() {
+    for ([n, h, w], from, to) in [
+        ([1, 1, 1], 1, 1),
+        ([2, 4, 5], 3, 4),
+        ([1, 5, 9], 100, 33),
+        ([3, 10, 3], 7, 65),
+        // Several blocks of tiles, several stretches of channels.
+        ([1, 70, 71], 210, 3),
+    ] {
+        let x = numbers([n, h, w, from], 1);
+        let weight = numbers([to, 3, 3, from], 2);
+        let b = numbers([to], 3).to_vec();
+        let job = OverDoubled {
+            grid: Grid::doubled(n, [h, w]),
+            pixels: x.as_f32().unwrap(),
+            weight: Weight::new(&weight, Direction::Forward),
+            bias: Some(&b),
+            from,
+            to,
+        };
+        let size = [2 * h, 2 * w];
+        let mut y = vec![f32::NAN; n * size[0] * size[1] * to];
+        job.run(&mut y);
+        let doubled = crate::ops::upsample_nearest(&x).unwrap();
+        let expected = slow(&doubled, &weight, &b, size, [1, 1], false);
+        assert_close(&y, &expected, 2e-6);
+    }
+}
+
+#[test]
 fn weights_of_sixteen_bits_give_what_their_wide_copies_give() {
     let (x, b) = (numbers([2, 6, 5, 20], 1), numbers([9], 3).to_vec());
     for dtype in [DType::F16, DType::BF16] {

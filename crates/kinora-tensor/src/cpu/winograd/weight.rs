@@ -1,6 +1,6 @@
 //! From weights to points.
 
-use super::rule::{TAPS, taps_to_point, taps_to_points};
+use super::rule::{TAPS, Taps, taps_to_point, taps_to_points};
 use super::{load, store};
 use crate::cpu::transpose::{SIDE, transpose};
 use crate::{Tensor, storage};
@@ -102,12 +102,12 @@ impl<'a> Weight<'a> {
 }
 
 /// Takes the channels `stretch` of gathered weights `[taps][from][width]` to one row of points, as
-/// `[point][panel][channel][lane]`.
+/// `[point][panel][channel][lane]`; in one phase, where pictures are doubled.
 #[inline(always)]
 pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const P: usize>(
     simd: S,
     (gathered, all): (&[f32], usize),
-    row: usize,
+    (row, phase): (usize, Option<[usize; 2]>),
     stretch: Range<usize>,
     panels: &mut [f32],
 ) {
@@ -128,10 +128,12 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
                 line[k] = if R == 1 {
                     column[0]
                 } else {
-                    taps_to_point(simd, column, row)
+                    let taps = Taps::new(simd, column, phase.map(|[phase, _]| phase));
+                    taps_to_point(simd, taps, row)
                 };
             }
-            let points: [_; P] = taps_to_points(simd, line);
+            let taps = Taps::new(simd, line, phase.map(|[_, phase]| phase));
+            let points: [_; P] = taps_to_points(simd, taps);
             let at = (v / VECTORS * depth + c) * width + v % VECTORS * S::F32_LANES;
             for k in 0..P {
                 let panel = &mut panels[k * depth * all + at..][..S::F32_LANES];
