@@ -59,11 +59,7 @@ mod tests {
 
     #[test]
     fn agrees_with_one_after_the_other() -> Result<()> {
-        for (extents, o) in [
-            ([1, 1, 1, 1], 1),
-            ([2, 3, 5, 7], 4),
-            ([2, 20, 24, 64], 64),
-        ] {
+        for (extents, o) in [([1, 1, 1, 1], 1), ([2, 3, 5, 7], 4), ([2, 20, 24, 64], 64)] {
             let [x, kernel, b] = operands(extents, o);
             for b in [None, Some(&b)] {
                 let y = upsample_conv2d(&x, &kernel, b)?;

@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 const FLOOR_BYTES: usize = 512 << 20;
 /// Smaller arrays are the allocator's.
 const MIN_ELEMENTS: usize = 16 << 10;
+/// Arrays of so many, 64 MB, are few: a buffer of twice the size may as well be theirs.
+const LARGE_ELEMENTS: usize = 16 << 20;
 
 static SHELVES: Mutex<Shelves> = Mutex::new(Shelves::new());
 
@@ -19,7 +21,9 @@ static SHELVES: Mutex<Shelves> = Mutex::new(Shelves::new());
 struct Shelves {
     /// Bytes of the arrays in use.
     live: usize,
-    /// The most that `live` has been.
+    /// Bytes handed out that are no arrays yet.
+    unfinished: usize,
+    /// The most that both have been.
     high: usize,
     /// Bytes kept.
     kept: usize,
@@ -35,6 +39,7 @@ impl Shelves {
     const fn new() -> Self {
         Shelves {
             live: 0,
+            unfinished: 0,
             high: 0,
             kept: 0,
             number: 0,
@@ -45,13 +50,14 @@ impl Shelves {
 
     /// How many bytes may be kept now.
     fn limit(&self) -> usize {
-        self.high.saturating_sub(self.live).max(FLOOR_BYTES)
+        let used = self.live + self.unfinished;
+        self.high.saturating_sub(used).max(FLOOR_BYTES)
     }
 
-    /// A kept buffer of `len` elements, or at most an eighth more: the one used last, which a cache may
-    /// still hold.
+    /// A kept buffer of `len` elements, or at most an eighth more, or twice as many where they are large: the one used last, which a cache may still hold.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
-        let fit = self.by_capacity.range(len..=len + len / 8).next();
+        let spare = if len < LARGE_ELEMENTS { len / 8 } else { len };
+        let fit = self.by_capacity.range(len..=len + spare).next();
         let capacity = fit.map(|(capacity, _)| *capacity)?;
         self.pop(capacity, VecDeque::pop_back)
     }
@@ -85,10 +91,18 @@ impl Shelves {
         surplus
     }
 
+    /// Counts what is handed out, and gives back the kept buffers that are now too many.
+    fn hand_out(&mut self, bytes: usize) -> Vec<Vec<f32>> {
+        self.unfinished += bytes;
+        self.high = self.high.max(self.live + self.unfinished);
+        self.make_room(0)
+    }
+
     /// Counts an array, and hands back the kept buffers that are now too many.
     fn begin(&mut self, bytes: usize) -> Vec<Vec<f32>> {
+        self.unfinished = self.unfinished.saturating_sub(bytes);
         self.live += bytes;
-        self.high = self.high.max(self.live);
+        self.high = self.high.max(self.live + self.unfinished);
         self.make_room(0)
     }
 
@@ -117,7 +131,13 @@ pub(crate) fn scratch(len: usize) -> Vec<f32> {
     if len < MIN_ELEMENTS {
         return vec![0.0; len];
     }
-    match with(|shelves| shelves.take(len)) {
+    let (taken, surplus) = with(|shelves| {
+        let taken = shelves.take(len);
+        let capacity = taken.as_ref().map_or(len, Vec::capacity);
+        (taken, shelves.hand_out(capacity * 4))
+    });
+    drop(surplus);
+    match taken {
         Some(mut values) => {
             values.resize(len, 0.0);
             values
@@ -157,7 +177,11 @@ pub(crate) fn put_back(values: Vec<f32>) {
 /// Gives a buffer back for reuse that was never an array's.
 pub(crate) fn recycle(values: Vec<f32>) {
     if values.capacity() >= MIN_ELEMENTS {
-        drop(with(|shelves| shelves.keep(values)));
+        let bytes = values.capacity() * 4;
+        drop(with(|shelves| {
+            shelves.unfinished = shelves.unfinished.saturating_sub(bytes);
+            shelves.keep(values)
+        }));
     }
 }
 
@@ -165,7 +189,7 @@ pub(crate) fn recycle(values: Vec<f32>) {
 pub(crate) fn release() {
     let freed = with(|shelves| {
         shelves.kept = 0;
-        shelves.high = shelves.live;
+        shelves.high = shelves.live + shelves.unfinished;
         shelves.by_number.clear();
         std::mem::take(&mut shelves.by_capacity)
     });
@@ -216,7 +240,33 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_serves_an_array_an_eighth_smaller_at_most() {
+    fn what_is_handed_out_counts_before_it_is_an_array() {
+        let mut shelves = Shelves::new();
+        assert!(shelves.hand_out(600 << 20).is_empty());
+        assert_eq!((shelves.unfinished, shelves.high), (600 << 20, 600 << 20));
+        assert!(shelves.begin(600 << 20).is_empty());
+        assert_eq!((shelves.unfinished, shelves.live), (0, 600 << 20));
+        assert_eq!(shelves.high, 600 << 20, "once, not twice");
+        shelves.live -= 600 << 20;
+        assert!(shelves.keep(buffer(600)).is_empty());
+        assert_eq!(
+            shelves.hand_out(100 << 20).len(),
+            1,
+            "no more than once in use"
+        );
+    }
+
+    #[test]
+    fn a_large_buffer_serves_an_array_of_half_its_size() {
+        let mut shelves = Shelves::new();
+        assert!(shelves.keep(buffer(200)).is_empty());
+        assert!(shelves.take((100 << 18) - 1).is_none());
+        let taken = shelves.take(100 << 18);
+        assert_eq!(taken.map(|v| v.capacity()), Some(200 << 18));
+    }
+
+    #[test]
+    fn a_small_buffer_serves_an_array_an_eighth_smaller_at_most() {
         let mut shelves = Shelves::new();
         assert!(shelves.keep(buffer(8)).is_empty());
         assert!(shelves.take((7 << 18) - 1).is_none());

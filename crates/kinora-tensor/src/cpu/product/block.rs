@@ -177,8 +177,8 @@ impl<S: Simd, V: Widen, W: Widen> Block<'_, '_, S, V, W> {
         let job = self.job;
         for (n, values) in self.loose.chunks_exact(job.vector.cols).enumerate() {
             let line = job.whole + n;
-            for (j, other) in others.clone().enumerate() {
-                let sum = tile::dot(simd, &values[terms.clone()], strip[j]);
+            let sums = tile::dots(simd, &values[terms.clone()], strip);
+            for (other, sum) in others.clone().zip(sums) {
                 let out = self.out(line * job.strides.0 + other * job.strides.1, 1);
                 let (row, column, stride) = match job.along {
                     Along::Columns => (other, line, job.strides.1),

@@ -177,23 +177,28 @@ pub(super) fn put<const USUAL: usize>(
     }
 }
 
-/// Σ_k a[k] · b[k] over the length of `a`.
+/// Σ_k line[k] · strip[j][k] over the length of `line`, for each line j of a strip: each vector of `line` is loaded once
+/// for all of them.
 #[inline(always)]
-pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    let (a, b) = (S::as_simd_f32s(a), S::as_simd_f32s(&b[..a.len()]));
-    let (a4, rest) = a.0.as_chunks::<4>();
-    let (b4, b_rest) = b.0.as_chunks::<4>();
-    let mut sums = [simd.splat_f32s(0.0); 4];
-    for (a, b) in a4.iter().zip(b4) {
-        for n in 0..4 {
-            sums[n] = simd.mul_add_f32s(a[n], b[n], sums[n]);
+pub(super) fn dots<S: Simd, const J: usize>(
+    simd: S,
+    line: &[f32],
+    strip: &[&[f32]; J],
+) -> [f32; J] {
+    let (vectors, tail) = S::as_simd_f32s(line);
+    let mut sums = [simd.splat_f32s(0.0); J];
+    let rows: [&[S::f32s]; J] =
+        std::array::from_fn(|j| &S::as_simd_f32s(strip[j]).0[..vectors.len()]);
+    for (k, factor) in vectors.iter().enumerate() {
+        for j in 0..J {
+            sums[j] = simd.mul_add_f32s(*factor, rows[j][k], sums[j]);
         }
     }
-    for (a, b) in rest.iter().zip(b_rest) {
-        sums[0] = simd.mul_add_f32s(*a, *b, sums[0]);
+    let mut out = [0.0; J];
+    for j in 0..J {
+        let rest = &strip[j][line.len() - tail.len()..line.len()];
+        let beyond: f32 = tail.iter().zip(rest).map(|(a, b)| a * b).sum();
+        out[j] = simd.reduce_sum_f32s(sums[j]) + beyond;
     }
-    let [first, second, third, fourth] = sums;
-    let sum = simd.add_f32s(simd.add_f32s(first, second), simd.add_f32s(third, fourth));
-    let tail: f32 = a.1.iter().zip(b.1).map(|(a, b)| a * b).sum();
-    simd.reduce_sum_f32s(sum) + tail
+    out
 }
