@@ -3,7 +3,7 @@
 //!
 //! P neighbouring pixels and three taps are each taken to the points of a rule (`points`), multiplied there, and the
 //! products are taken back to Q results. Over pictures that is F(4, 3) along both axes; along one axis F(7, 3) is
-//! there too, whose rounding error is no more than that of F(4, 3) along both.
+//! there too, which rounds half as much again as F(4, 3) along both.
 
 use super::points::Points;
 use pulp::Simd;
