@@ -27,7 +27,7 @@ use micro::TILES;
 use panels::Panels;
 use pulp::{Arch, Simd};
 use rayon::prelude::*;
-use rule::{POINTS, RESULTS, TAPS};
+use rule::{POINTS, RESULTS, TAPS, row_taps};
 use std::ops::Range;
 pub(crate) use weight::{Direction, Weight};
 
@@ -64,9 +64,8 @@ const LEAST_GROUPS: usize = 64;
 const LARGEST_BLOCK_VALUES: usize = 12 << 20;
 
 impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
-    const ROW_TAPS: usize = if R == 1 { 1 } else { TAPS };
     const ROW_RESULTS: usize = if R == 1 { 1 } else { Q };
-    const ALL_TAPS: usize = Self::ROW_TAPS * TAPS;
+    const ALL_TAPS: usize = row_taps(R) * TAPS;
 
     /// Whether this way is expected to be faster than multiplying gathered rows: in multiplications
     /// of one channel by one channel, with the transforms and the gathering counted at an estimate of
@@ -263,18 +262,29 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
     }
 }
 
-impl OverDoubled<'_> {
-    /// Whether this is expected to be faster than to double the pictures first.
-    pub(crate) fn pays_undoubled(&self) -> bool {
-        let size = self.grid.to.extent;
-        let doubled = OverPictures {
-            grid: Grid::pictures(self.grid.outer, size, size, [1, 1]),
+impl<'a, const R: usize, const P: usize, const Q: usize> Winograd<'a, R, P, Q> {
+    /// The same operands on a grid, by another rule.
+    fn by_rule<const R2: usize, const P2: usize, const Q2: usize>(
+        &self,
+        grid: Grid,
+    ) -> Winograd<'a, R2, P2, Q2> {
+        Winograd {
+            grid,
             pixels: self.pixels,
             weight: self.weight,
             bias: self.bias,
             from: self.from,
             to: self.to,
-        };
+        }
+    }
+}
+
+impl OverDoubled<'_> {
+    /// Whether this is expected to be faster than to double the pictures first.
+    pub(crate) fn pays_undoubled(&self) -> bool {
+        let size = self.grid.to.extent;
+        let pictures = Grid::pictures(self.grid.outer, size, size, [1, 1]);
+        let doubled: OverPictures<'_> = self.by_rule(pictures);
         self.pays() && self.cost() < doubled.cost()
     }
 }
@@ -282,14 +292,7 @@ impl OverDoubled<'_> {
 impl<'a> AlongTime<'a> {
     /// The same convolution by F(7, 3), where that is expected to be faster.
     pub(crate) fn by_seven(&self) -> Option<SevenAlongTime<'a>> {
-        let seven = SevenAlongTime {
-            grid: self.grid,
-            pixels: self.pixels,
-            weight: self.weight,
-            bias: self.bias,
-            from: self.from,
-            to: self.to,
-        };
+        let seven: SevenAlongTime<'_> = self.by_rule(self.grid);
         (seven.cost() < self.cost()).then_some(seven)
     }
 }

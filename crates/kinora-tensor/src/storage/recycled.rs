@@ -48,13 +48,17 @@ impl Shelves {
         }
     }
 
-    /// How many bytes may be kept now.
-    fn limit(&self) -> usize {
-        let used = self.live + self.unfinished;
-        self.high.saturating_sub(used).max(FLOOR_BYTES)
+    fn used(&self) -> usize {
+        self.live + self.unfinished
     }
 
-    /// A kept buffer of `len` elements, or at most an eighth more, or twice as many where they are large: the one used last, which a cache may still hold.
+    /// How many bytes may be kept now.
+    fn limit(&self) -> usize {
+        self.high.saturating_sub(self.used()).max(FLOOR_BYTES)
+    }
+
+    /// A kept buffer of `len` elements, or at most an eighth more, or twice as many where they are large: the one used
+    /// last, which a cache may still hold.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
         let spare = if len < LARGE_ELEMENTS { len / 8 } else { len };
         let fit = self.by_capacity.range(len..=len + spare).next();
@@ -94,7 +98,7 @@ impl Shelves {
     /// Counts what is handed out, and gives back the kept buffers that are now too many.
     fn hand_out(&mut self, bytes: usize) -> Vec<Vec<f32>> {
         self.unfinished += bytes;
-        self.high = self.high.max(self.live + self.unfinished);
+        self.high = self.high.max(self.used());
         self.make_room(0)
     }
 
@@ -102,7 +106,7 @@ impl Shelves {
     fn begin(&mut self, bytes: usize) -> Vec<Vec<f32>> {
         self.unfinished = self.unfinished.saturating_sub(bytes);
         self.live += bytes;
-        self.high = self.high.max(self.live + self.unfinished);
+        self.high = self.high.max(self.used());
         self.make_room(0)
     }
 
@@ -189,7 +193,7 @@ pub(crate) fn recycle(values: Vec<f32>) {
 pub(crate) fn release() {
     let freed = with(|shelves| {
         shelves.kept = 0;
-        shelves.high = shelves.live + shelves.unfinished;
+        shelves.high = shelves.used();
         shelves.by_number.clear();
         std::mem::take(&mut shelves.by_capacity)
     });

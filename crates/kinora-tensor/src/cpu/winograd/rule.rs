@@ -15,8 +15,13 @@ pub(super) const RESULTS: usize = 4;
 /// Taps of a rule along one axis.
 pub(super) const TAPS: usize = 3;
 
-const A: f32 = 0.625;
-const B: f32 = 1.5;
+/// Rows of taps, where there are so many rows of points: one stays one.
+pub(super) const fn row_taps(rows: usize) -> usize {
+    if rows == 1 { 1 } else { TAPS }
+}
+
+const A: f32 = Points::<POINTS>::POWERS[0][1];
+const B: f32 = Points::<POINTS>::POWERS[1][1];
 const A2: f32 = A * A;
 const B2: f32 = B * B;
 

@@ -285,15 +285,16 @@ fn few_channels_stay_in_cache_and_many_do_not() {
 /// at 320 channels and 1.2e-6 at 1280.
 #[test]
 fn the_rounding_error_is_a_tenth_of_what_a_block_may_differ_by() {
-    let x = numbers([1, 7, 8, 320], 1);
+    let x = numbers([1, 8, 8, 320], 1);
     // All of one sign on average, as after a SiLU: the hardest common case.
     let x = crate::ops::affine(&x, 1.0, 0.3).unwrap();
     let (w, b) = (numbers([32, 3, 3, 320], 2), vec![0.0; 32]);
-    let y = run_pictures(&x, &w, &b, [7, 8], [1, 1], Direction::Forward);
-    let error = relative_l2(&y, &slow(&x, &w, &b, [7, 8], [1, 1], false));
+    let y = run_pictures(&x, &w, &b, [8, 8], [1, 1], Direction::Forward);
+    let error = relative_l2(&y, &slow(&x, &w, &b, [8, 8], [1, 1], false));
     assert!(error < 1.5e-6, "{error:e}");
     // Along time: measured 3.3e-7 by F(4, 3) and 1.2e-6 by F(7, 3).
-    let x = x.reshape([1, 14, 4, 320]).unwrap();
+    let x = numbers([1, 14, 4, 320], 1);
+    let x = crate::ops::affine(&x, 1.0, 0.3).unwrap();
     let w = numbers([32, 3, 320], 2);
     let expected = slow_frames(&x, &w);
     let [by_four, by_seven] = [

@@ -1,6 +1,6 @@
 //! From weights to points.
 
-use super::rule::{TAPS, Taps, taps_to_point, taps_to_points};
+use super::rule::{TAPS, Taps, row_taps, taps_to_point, taps_to_points};
 use super::{load, store};
 use crate::cpu::transpose::{SIDE, transpose};
 use crate::{Tensor, storage};
@@ -112,7 +112,7 @@ pub(super) fn row_to_points<S: Simd, const VECTORS: usize, const R: usize, const
     panels: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
-    let row_taps = if R == 1 { 1 } else { TAPS };
+    let row_taps = row_taps(R);
     let tap_stride = gathered.len() / (row_taps * TAPS);
     let (depth, width) = (stretch.len(), VECTORS * S::F32_LANES);
     for (c, channel) in stretch.enumerate() {
