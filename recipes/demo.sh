@@ -5,30 +5,52 @@
 #   make demo                                 on footage of our own
 #   make demo VIDEOS=folder STILL=picture     on yours (STILL may be left out: a frame of a video is taken)
 #
-# A run that is interrupted goes on where it stopped; `rm -r demo` begins anew.
+# A run that is interrupted goes on where it stopped; `rm -r demo` begins anew. Another still meets the model that is
+# there; other videos begin anew, and what was learned before is set aside as demo.1, demo.2 and so on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 cargo build --release --locked
 kinora=target/release/kinora
 out=${DEMO_OUT:-demo}
-mkdir -p "$out"
-started=$(date +%s)
-
-# What it learns from, and the still it is to continue.
 videos=${VIDEOS:-}
 still=${STILL:-}
 truth=
+started=$(date +%s)
+if [ -n "$videos" ] && [ ! -d "$videos" ]; then
+    echo "demo: VIDEOS=$videos: expected a folder of videos, found none there" >&2
+    exit 2
+fi
+if [ -n "$still" ] && [ ! -f "$still" ]; then
+    echo "demo: STILL=$still: expected a picture, found no file there" >&2
+    exit 2
+fi
+
+# A model of other videos is not gone on with.
+learned_from="footage of our own"
+[ -z "$videos" ] || learned_from=$(cd "$videos" && pwd)
+if [ -e "$out/learned_from.txt" ] && [ "$(cat "$out/learned_from.txt")" != "$learned_from" ]; then
+    number=1
+    while [ -e "$out.$number" ]; do number=$((number + 1)); done
+    echo "demo: $out/ learned from $(cat "$out/learned_from.txt"); it is $out.$number/ now, and $out/ begins anew"
+    mv "$out" "$out.$number"
+    case $still in "$out"/*) still=$out.$number/${still#"$out"/} ;; esac
+fi
+mkdir -p "$out"
+echo "$learned_from" > "$out/learned_from.txt"
+
+# What it learns from, and the still it is to continue.
 if [ -z "$videos" ]; then
     videos=$out/footage
-    footage=("$kinora" footage "$videos" --videos 48 --width 128 --height 128 --edited)
+    if [ ! -e "$out/footage.done" ] || [ ! -e "$out/still.png" ]; then
+        "$kinora" footage "$videos" --videos 48 --width 128 --height 128 --edited \
+            --held-out "$out/still.png" --subject car
+        touch "$out/footage.done"
+    fi
     if [ -z "$still" ]; then
         still=$out/still.png
         truth=$out/still_continued
-        footage+=(--held-out "$still" --subject car)
     fi
-    { [ -e "$out/footage.done" ] && [ -e "$still" ]; } || "${footage[@]}"
-    touch "$out/footage.done"
 elif [ -z "$still" ]; then
     still=$out/still.png
     while IFS= read -r file && [ ! -e "$still" ]; do
