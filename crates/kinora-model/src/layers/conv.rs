@@ -68,6 +68,18 @@ impl Conv2d {
         Ok(ops::conv2d(x, &weight, Some(&bias), self.walk)?)
     }
 
+    /// `onto` plus the result of [`forward`](Self::forward), see [`ops::conv2d_onto`].
+    ///
+    /// # Shapes
+    /// `x` `[n, h, w, i]`, `onto` like the result.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and when `onto` has another shape.
+    pub fn forward_onto(&self, onto: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
+        Ok(ops::conv2d_onto(onto, x, &weight, Some(&bias), self.walk)?)
+    }
+
     /// A 3×3 layer over every pixel of pictures of twice the size.
     ///
     /// # Shapes
@@ -166,6 +178,25 @@ impl TimeConv {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
         Ok(ops::time_conv(x, &weight, Some(&bias))?)
+    }
+
+    /// `x` blended with `x` plus the result of [`forward`](Self::forward) for `h`, see [`ops::time_conv_blend`].
+    ///
+    /// # Shapes
+    /// `h` `[b, t, .., i]`, `x` `[b, t, .., o]`, `mix` one number; the result is like `x`.
+    ///
+    /// # Errors
+    /// When the channels of `h` are not the layer's, or `x` has another shape than the result.
+    pub fn forward_blend(
+        &self,
+        x: &Tensor,
+        h: &Tensor,
+        mix: &Param,
+        weighed: ops::Weighed,
+    ) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.for_work()?, self.bias.for_work()?);
+        let mix = (&mix.for_work()?, weighed);
+        Ok(ops::time_conv_blend((x, h), &weight, Some(&bias), mix)?)
     }
 
     /// The result of [`forward`](Self::forward) plus the shift of the clip everywhere.

@@ -5,7 +5,8 @@ use super::frames::each_frame;
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, TimeConv};
 use crate::params::{Init, Layout, Source};
-use kinora_tensor::{Param, Tensor, ops};
+use kinora_tensor::ops::Weighed;
+use kinora_tensor::{Param, Tensor};
 
 /// Norm, SiLU, convolution, embedding; norm, SiLU, convolution; plus the input.
 #[derive(Debug)]
@@ -41,11 +42,10 @@ impl SpatialBlock {
             let mut h = self.norm1.forward_silu(frames)?;
             h = self.conv1.forward_shifted(&h, &shift)?;
             h = self.norm2.forward_silu(&h)?;
-            h = self.conv2.forward(&h)?;
-            Ok(match &self.shortcut {
-                None => ops::add(frames, &h)?,
-                Some(shortcut) => shortcut.forward_onto(&h, frames)?,
-            })
+            match &self.shortcut {
+                None => self.conv2.forward_onto(frames, &h),
+                Some(shortcut) => shortcut.forward_onto(&self.conv2.forward(&h)?, frames),
+            }
         })
     }
 }
@@ -71,14 +71,14 @@ impl TemporalBlock {
         })
     }
 
-    /// `x` `[b, t, h, w, c]`, `embedding` `[b, e]`; the result is like `x`.
-    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+    /// `x` blended with itself plus what becomes of it; `x` `[b, t, h, w, c]`, `embedding` `[b, e]`, the result is
+    /// like `x`.
+    fn forward(&self, x: &Tensor, embedding: &Tensor, mix: &Param) -> Result<Tensor> {
         let shift = self.embedding.forward(embedding)?; // [b, c]
         let mut h = self.norm1.forward_silu(x)?;
         h = self.conv1.forward_shifted(&h, &shift)?;
         h = self.norm2.forward_silu(&h)?;
-        h = self.conv2.forward(&h)?;
-        Ok(ops::add(x, &h)?)
+        self.conv2.forward_blend(x, &h, mix, Weighed::Spatial)
     }
 }
 
@@ -114,8 +114,7 @@ impl ResBlock {
         if image_only {
             return Ok(spatial);
         }
-        let temporal = self.temporal.forward(&spatial, embedding)?;
-        Ok(ops::blend(&spatial, &temporal, &self.mix.for_work()?)?)
+        self.temporal.forward(&spatial, embedding, &self.mix)
     }
 }
 

@@ -46,8 +46,10 @@ impl SpatialBlock {
         let mut h = self.norm1.forward_silu(x)?;
         h = self.conv1.forward(&h)?;
         h = self.norm2.forward_silu(&h)?;
-        h = self.conv2.forward(&h)?;
-        self.add_input(x, &h)
+        match &self.shortcut {
+            None => self.conv2.forward_onto(x, &h),
+            Some(_) => self.add_input(x, &self.conv2.forward(&h)?),
+        }
     }
 
     /// The input, widened or narrowed to the block's channels, plus what the block made of it.
@@ -90,15 +92,14 @@ impl TemporalBlock {
         let mut h = self.norm1.forward_silu(x)?;
         h = self.conv1.forward(&h)?;
         h = self.norm2.forward_silu(&h)?;
-        h = self.conv2.forward(&h)?;
         self.blend(x, &h)
     }
 
-    /// a · (x + inner) + (1 − a) · x with a = σ(mix factor): here, other than in the UNet, the
-    /// factor weighs the temporal side.
-    pub(super) fn blend(&self, x: &Tensor, inner: &Tensor) -> Result<Tensor> {
-        let temporal = ops::add(x, inner)?;
-        Ok(ops::blend(&temporal, x, &self.mix_factor.for_work()?)?)
+    /// a · (x + y) + (1 − a) · x with a = σ(mix factor) and y the second convolution of `h`: here, other than in the
+    /// UNet, the factor weighs the temporal side.
+    pub(super) fn blend(&self, x: &Tensor, h: &Tensor) -> Result<Tensor> {
+        let weighed = ops::Weighed::Temporal;
+        self.conv2.forward_blend(x, h, &self.mix_factor, weighed)
     }
 }
 

@@ -48,15 +48,25 @@ pub(crate) fn zip(
 
 /// `sum[i] += more[i]`.
 pub(crate) fn add_assign(sum: &mut [f32], more: &[f32]) {
-    assert_eq!(sum.len(), more.len());
-    sum.par_chunks_mut(BLOCK)
-        .zip(more.par_chunks(BLOCK))
-        .for_each(|(sum, more)| {
+    zip_assign(
+        sum,
+        more,
+        #[inline(always)]
+        |sum, more| sum + more,
+    );
+}
+
+/// `x[i] = f(x[i], y[i])`.
+pub(crate) fn zip_assign(x: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync + Copy) {
+    assert_eq!(x.len(), y.len());
+    x.par_chunks_mut(BLOCK)
+        .zip(y.par_chunks(BLOCK))
+        .for_each(|(x, y)| {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (sum, more) in sum.iter_mut().zip(more) {
-                        *sum += *more;
+                    for (x, y) in x.iter_mut().zip(y) {
+                        *x = f(*x, *y);
                     }
                 },
             );

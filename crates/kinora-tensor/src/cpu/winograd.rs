@@ -19,7 +19,7 @@ mod rule;
 mod tiles;
 mod weight;
 
-use crate::cpu::shared::Shared;
+use crate::cpu::{elementwise, shared::Shared};
 use crate::storage;
 pub(crate) use gradient::{GradientAlongTime, GradientOverPictures};
 pub(crate) use grid::Grid;
@@ -50,8 +50,29 @@ pub(crate) struct Winograd<'a, const R: usize, const P: usize, const Q: usize> {
     pub pixels: &'a [f32],
     pub weight: Weight<'a>,
     pub bias: Option<&'a [f32]>,
+    pub onto: Option<Onto<'a>>,
     pub from: usize,
     pub to: usize,
+}
+
+/// What a result is joined with: these values plus a share of it, place by place.
+#[derive(Clone, Copy)]
+pub(crate) struct Onto<'a> {
+    pub values: &'a [f32],
+    pub share: f32,
+}
+
+impl Onto<'_> {
+    /// Joins a result that was made by another way.
+    pub(crate) fn join(&self, result: &mut [f32]) {
+        let share = self.share;
+        elementwise::zip_assign(
+            result,
+            self.values,
+            #[inline(always)]
+            |result, value| value + share * result,
+        );
+    }
 }
 
 /// Values of transformed pixels in one block, per row of points: 8 MB over pictures, a third-level
@@ -161,6 +182,9 @@ impl<const R: usize, const P: usize, const Q: usize> Winograd<'_, R, P, Q> {
         let grid = &self.grid;
         assert_eq!(self.pixels.len(), grid.outer * grid.from.len() * self.from);
         assert_eq!(out.len(), grid.outer * grid.to.len() * self.to);
+        if let Some(onto) = self.onto {
+            assert_eq!(onto.values.len(), out.len());
+        }
         let groups = self.tiles().div_ceil(TILES);
         if groups == 0 || self.to == 0 {
             return;
@@ -273,6 +297,7 @@ impl<'a, const R: usize, const P: usize, const Q: usize> Winograd<'a, R, P, Q> {
             pixels: self.pixels,
             weight: self.weight,
             bias: self.bias,
+            onto: self.onto,
             from: self.from,
             to: self.to,
         }

@@ -171,7 +171,7 @@ impl Convolution {
         let (x, y) = (first.values()?, second.values()?);
         let weight = |values: Vec<f32>| Tensor::from_vec(values, [g.o, g.kh, g.kw, g.i]);
         let made = match self.pass {
-            Pass::Forward => g.forward(&x, &weight(y)?, None),
+            Pass::Forward => g.forward(&x, &weight(y)?, None, None),
             Pass::Input => g.input_gradient(&x, &weight(y)?),
             Pass::Weight => g.weight_gradient(&x, &y, None),
         };

@@ -22,8 +22,7 @@ pub fn blend(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {
     if on_card("blend", &[a, b, mix])? {
         return blend_on_card(a, b, mix);
     }
-    // In f64 and not by the approximation of the kernels: one number steers a whole array.
-    let share = (1.0 / (1.0 + (-f64::from(wide(mix)[0])).exp())) as f32;
+    let share = share(mix);
     let rest = 1.0 - share;
     let mut out = storage::scratch(a.elements());
     elementwise::zip(
@@ -59,6 +58,11 @@ pub fn blend(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {
             ])
         },
     ))
+}
+
+/// σ(mix), in f64 and not by the approximation of the kernels: one number steers a whole array.
+pub(super) fn share(mix: &Tensor) -> f32 {
+    (1.0 / (1.0 + (-f64::from(wide(mix)[0])).exp())) as f32
 }
 
 fn blend_on_card(a: &Tensor, b: &Tensor, mix: &Tensor) -> Result<Tensor> {

@@ -5,7 +5,7 @@ use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
 use crate::cpu::weight_gradient::WeightGradient;
-use crate::cpu::winograd::{Direction, GradientOverPictures, Grid, OverPictures, Weight};
+use crate::cpu::winograd::{Direction, GradientOverPictures, Grid, Onto, OverPictures, Weight};
 use crate::{Error, Result, Tensor, cuda, storage};
 
 /// Rows and columns of zeros around a picture.
@@ -99,7 +99,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Resul
     if on_card("conv2d", &inputs)? {
         return conv_on_card(x, w, b, g, vec![g.n, g.oh, g.ow, g.o]);
     }
-    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref());
+    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref(), None);
     let (x_kept, w_kept) = (x.clone(), w.clone());
     let has_bias = b.is_some();
     let dims = [g.n, g.oh, g.ow, g.o];
@@ -157,7 +157,12 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    fn new(x: &Tensor, weight: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Result<Self> {
+    pub(super) fn new(
+        x: &Tensor,
+        weight: &Tensor,
+        b: Option<&Tensor>,
+        conv: Conv2d,
+    ) -> Result<Self> {
         let &[o, kh, kw, i] = weight.dims() else {
             return Err(Error::shape(
                 "conv2d",
@@ -216,7 +221,7 @@ impl Geometry {
     }
 
     /// A 1×1 kernel over every pixel is a linear layer.
-    fn is_pointwise(&self) -> bool {
+    pub(super) fn is_pointwise(&self) -> bool {
         (self.kh, self.kw) == (1, 1) && self.conv.stride == 1 && self.conv.pad == Pad::default()
     }
 
@@ -240,9 +245,16 @@ impl Geometry {
         }
     }
 
-    pub(crate) fn forward(&self, x: &[f32], w: &Tensor, b: Option<&[f32]>) -> Vec<f32> {
+    pub(crate) fn forward(
+        &self,
+        x: &[f32],
+        w: &Tensor,
+        b: Option<&[f32]>,
+        onto: Option<Onto<'_>>,
+    ) -> Vec<f32> {
         let mut y = storage::scratch(self.n * self.oh * self.ow * self.o);
-        if let Some(job) = self.minimal(x, w, b, Direction::Forward) {
+        if let Some(mut job) = self.minimal(x, w, b, Direction::Forward) {
+            job.onto = onto;
             job.run(&mut y);
             return y;
         }
@@ -253,6 +265,9 @@ impl Geometry {
         let w = wide(w);
         let weight = MatRef::new(&w, self.o, view.row_len()).t();
         convolve(&mut y, &view, weight, b.is_some());
+        if let Some(onto) = onto {
+            onto.join(&mut y);
+        }
         y
     }
 
@@ -284,6 +299,7 @@ impl Geometry {
             pixels,
             weight: Weight::new(w, direction),
             bias,
+            onto: None,
             from,
             to,
         };

@@ -5,7 +5,7 @@ use super::linear::{fill_rows, sum_rows, wide};
 use super::{Conv2d, Pad, on_card};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
 use crate::cpu::weight_gradient::WeightGradient;
-use crate::cpu::winograd::{AlongTime, Direction, GradientAlongTime, Grid, Weight};
+use crate::cpu::winograd::{AlongTime, Direction, GradientAlongTime, Grid, Onto, Weight};
 use crate::{Error, Result, Tensor, storage};
 use std::ops::Range;
 
@@ -20,8 +20,7 @@ use std::ops::Range;
 /// When the channels do not agree or kt is even.
 pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let g = Geometry::new(x, w, b)?;
-    let mut dims = x.dims().to_vec();
-    *dims.last_mut().expect("checked") = g.o;
+    let dims = g.result_dims(x);
     let inputs: Vec<&Tensor> = [x, w].into_iter().chain(b).collect();
     if on_card("time_conv", &inputs)? {
         return conv_on_card(x, w, b, g.as_pictures(), dims);
@@ -31,7 +30,7 @@ pub fn time_conv(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     } else {
         Rules::Fastest
     };
-    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref(), rules);
+    let y = g.forward(x.as_f32()?, w, b.map(wide).as_deref(), (rules, None));
     let (x_kept, w_kept) = (x.clone(), w.clone());
     let has_bias = b.is_some();
     Ok(Tensor::recorded(y, dims, &inputs, move |dy, wanted| {
@@ -66,7 +65,7 @@ enum Rules {
 
 /// The extents of one convolution.
 #[derive(Clone, Copy, Debug)]
-struct Geometry {
+pub(super) struct Geometry {
     clips: usize,
     frames: usize,
     places: usize,
@@ -76,7 +75,7 @@ struct Geometry {
 }
 
 impl Geometry {
-    fn new(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Self> {
+    pub(super) fn new(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Self> {
         let &[o, taps, i] = w.dims() else {
             return Err(Error::shape("time_conv", "a weight [o, kt, i]", w.dims()));
         };
@@ -108,6 +107,13 @@ impl Geometry {
             o,
             taps,
         })
+    }
+
+    /// The extents of the result, for those of `x`.
+    pub(super) fn result_dims(&self, x: &Tensor) -> Vec<usize> {
+        let mut dims = x.dims().to_vec();
+        *dims.last_mut().expect("checked") = self.o;
+        dims
     }
 
     /// The same as a convolution of pictures whose rows are frames and whose columns are places.
@@ -153,9 +159,26 @@ impl Geometry {
         (first + range.start) * self.places..(first + range.end) * self.places
     }
 
-    fn forward(&self, x: &[f32], w: &Tensor, b: Option<&[f32]>, rules: Rules) -> Vec<f32> {
+    /// The result joined with another array, where nothing is trained.
+    pub(super) fn forward_fastest(
+        &self,
+        x: &[f32],
+        w: &Tensor,
+        b: Option<&[f32]>,
+        onto: Onto<'_>,
+    ) -> Vec<f32> {
+        self.forward(x, w, b, (Rules::Fastest, Some(onto)))
+    }
+
+    fn forward(
+        &self,
+        x: &[f32],
+        w: &Tensor,
+        b: Option<&[f32]>,
+        (rules, onto): (Rules, Option<Onto<'_>>),
+    ) -> Vec<f32> {
         let mut y = storage::scratch(self.clips * self.frames * self.places * self.o);
-        if self.run_minimal(x, w, b, (Direction::Forward, rules), &mut y) {
+        if self.run_minimal(x, (w, b, onto), (Direction::Forward, rules), &mut y) {
             return y;
         }
         if let Some(b) = b {
@@ -169,12 +192,20 @@ impl Geometry {
                 self.add(&mut y, (clip, &to), x, &from, weight, accumulate);
             }
         }
+        if let Some(onto) = onto {
+            onto.join(&mut y);
+        }
         y
     }
 
     fn input_gradient(&self, dy: &[f32], w: &Tensor) -> Vec<f32> {
         let mut dx = storage::scratch(self.clips * self.frames * self.places * self.i);
-        if self.run_minimal(dy, w, None, (Direction::Backward, Rules::Finest), &mut dx) {
+        if self.run_minimal(
+            dy,
+            (w, None, None),
+            (Direction::Backward, Rules::Finest),
+            &mut dx,
+        ) {
             return dx;
         }
         let w = &wide(w);
@@ -192,8 +223,7 @@ impl Geometry {
     fn run_minimal(
         &self,
         pixels: &[f32],
-        w: &Tensor,
-        bias: Option<&[f32]>,
+        (w, bias, onto): (&Tensor, Option<&[f32]>, Option<Onto<'_>>),
         (direction, rules): (Direction, Rules),
         out: &mut [f32],
     ) -> bool {
@@ -209,6 +239,7 @@ impl Geometry {
             pixels,
             weight: Weight::new(w, direction),
             bias,
+            onto,
             from,
             to,
         };

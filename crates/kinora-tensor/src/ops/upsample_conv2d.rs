@@ -31,6 +31,7 @@ pub fn upsample_conv2d(x: &Tensor, kernel: &Tensor, b: Option<&Tensor>) -> Resul
         pixels: x.as_f32()?,
         weight: Weight::new(kernel, Direction::Forward),
         bias: bias.as_deref(),
+        onto: None,
         from: i,
         to: o,
     };

@@ -222,6 +222,10 @@ fn products(cases: &mut Cases) {
             ops::conv2d(&x[0], &x[1], Some(&x[2]), conv)
         });
     }
+    let onto: [&[usize]; 3] = [&[2, 5, 7, 4], &[2, 5, 7, 3], &[4, 3, 3, 3]];
+    cases.add("conv2d_onto", &onto, 2, |x| {
+        ops::conv2d_onto(&x[0], &x[1], &x[2], None, Conv2d::same())
+    });
     for (shape, o, taps) in [
         (&[2, 5, 3, 4, 6], 4, 3),
         (&[1, 1, 2, 2, 3], 2, 3),
@@ -230,6 +234,12 @@ fn products(cases: &mut Cases) {
         let shapes: [&[usize]; 3] = [shape, &[o, taps, shape[4]], &[o]];
         cases.add("time_conv", &shapes, 1, |x| {
             ops::time_conv(&x[0], &x[1], Some(&x[2]))
+        });
+    }
+    let blended: [&[usize]; 4] = [&[2, 5, 3, 4], &[2, 5, 3, 6], &[4, 3, 6], &[1]];
+    for weighed in [ops::Weighed::Spatial, ops::Weighed::Temporal] {
+        cases.add("time_conv_blend", &blended, 2, move |x| {
+            ops::time_conv_blend((&x[0], &x[1]), &x[2], None, (&x[3], weighed))
         });
     }
 }

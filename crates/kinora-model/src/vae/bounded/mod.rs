@@ -225,7 +225,6 @@ impl Clip {
                 None => first_half(&x)?,
             };
             h = block.norm2.forward_silu_with(&h, &inner)?;
-            h = block.conv2.forward(&h)?;
             let y = block.blend(&x, &h)?;
             let by_frame = y.reshape([size.frames, rows.len(), size.w, size.c])?;
             for (sums, part) in frames.iter_mut().zip(Moments::of_each(&by_frame)?) {

@@ -4,7 +4,7 @@ use super::micro::{TILES, multiply, panel_vectors};
 use super::panels::Panels;
 use super::rule::{along_both, points_to_results};
 use super::weight::row_to_points;
-use super::{Plan, Winograd, load, odd_lines, store};
+use super::{Onto, Plan, Winograd, load, odd_lines, store};
 use crate::cpu::shared::Shared;
 use crate::storage;
 use pulp::{Simd, WithSimd};
@@ -179,11 +179,24 @@ impl<const R: usize, const P: usize, const Q: usize> Pass<'_, '_, R, P, Q> {
                             // SAFETY: no other task writes these channels of this place.
                             #[allow(unsafe_code)]
                             let out = unsafe { self.out.slice(place + to, lanes) };
-                            store(simd, out, simd.add_f32s(result, bias));
+                            let result = simd.add_f32s(result, bias);
+                            store(simd, out, self.joined(simd, place + to, lanes, result));
                         }
                     },
                 );
             }
+        }
+    }
+
+    /// A vector of the result with what is there to join it.
+    #[inline(always)]
+    fn joined<S: Simd>(&self, simd: S, at: usize, lanes: usize, result: S::f32s) -> S::f32s {
+        match self.job.onto {
+            Some(Onto { values, share }) => {
+                let values = load(simd, &values[at..at + lanes]);
+                simd.mul_add_f32s(simd.splat_f32s(share), result, values)
+            }
+            None => result,
         }
     }
 

@@ -60,6 +60,7 @@ fn run_pictures(
         pixels: x.as_f32().unwrap(),
         weight: Weight::new(w, direction),
         bias: Some(b),
+        onto: None,
         from,
         to: b.len(),
     };
@@ -109,6 +110,7 @@ fn doubled_pictures_agree_with_the_definition() {
             pixels: x.as_f32().unwrap(),
             weight: Weight::new(&weight, Direction::Forward),
             bias: Some(&b),
+            onto: None,
             from,
             to,
         };
@@ -148,6 +150,7 @@ fn run_frames<const P: usize, const Q: usize>(x: &Tensor, w: &Tensor) -> Vec<f32
         pixels: x.as_f32().unwrap(),
         weight: Weight::new(w, Direction::Forward),
         bias: None,
+        onto: None,
         from,
         to,
     };
@@ -201,6 +204,7 @@ fn frames_are_cut_by_seven_where_that_leaves_fewer_products() {
             pixels: x.as_f32().unwrap(),
             weight: Weight::new(&w, Direction::Forward),
             bias: None,
+            onto: None,
             from: 64,
             to: 64,
         };
@@ -244,6 +248,7 @@ fn groups_that_stay_in_cache_give_what_blocks_give() {
                 pixels: x.as_f32().unwrap(),
                 weight: Weight::new(&weight, direction),
                 bias: Some(&bias),
+                onto: None,
                 from,
                 to,
             });
@@ -254,6 +259,7 @@ fn groups_that_stay_in_cache_give_what_blocks_give() {
             pixels: x.as_f32().unwrap(),
             weight: Weight::new(&weight, Direction::Forward),
             bias: None,
+            onto: None,
             from,
             to,
         });
@@ -272,6 +278,7 @@ fn few_channels_stay_in_cache_and_many_do_not() {
             pixels: x.as_f32().unwrap(),
             weight: Weight::new(&w, Direction::Forward),
             bias: None,
+            onto: None,
             from: channels,
             to: channels,
         };
@@ -320,6 +327,7 @@ fn it_pays_where_there_are_enough_channels_and_tiles() {
             pixels: x.as_f32().unwrap(),
             weight: Weight::new(&w, Direction::Forward),
             bias: None,
+            onto: None,
             from: channels,
             to: channels,
         };
