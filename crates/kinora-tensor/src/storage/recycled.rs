@@ -148,6 +148,7 @@ impl Shelves {
 
 /// What the shelves have no room for; the system takes it back outside their lock.
 #[derive(Default)]
+#[must_use]
 struct Surplus {
     whole: Vec<Vec<f32>>,
     /// A buffer with its number, whose last elements, so many, are too much.
@@ -164,11 +165,14 @@ impl Surplus {
         values.truncate(capacity);
         values.shrink_to(capacity);
         let bytes = values.capacity() * 4;
-        with(|shelves| {
-            if shelves.kept + bytes <= shelves.limit() {
-                shelves.shelve(number, values);
+        let left = with(|shelves| {
+            if shelves.kept + bytes > shelves.limit() {
+                return Some(values);
             }
+            shelves.shelve(number, values);
+            None
         });
+        drop(left);
     }
 }
 
@@ -188,18 +192,20 @@ pub(crate) fn scratch(len: usize) -> Vec<f32> {
     });
     surplus.settle();
     match taken {
-        Some(mut values) if values.capacity() < len => {
-            let more = len - values.len();
-            values.reserve_exact(more);
-            values.par_extend(repeat_n(0.0, more)); // New pages, which all cores meet.
-            values
-        }
-        Some(mut values) => {
-            values.resize(len, 0.0);
-            values
-        }
+        Some(values) => with_len(values, len),
         None => vec![0.0; len],
     }
+}
+
+fn with_len(mut values: Vec<f32>, len: usize) -> Vec<f32> {
+    if values.capacity() < len {
+        let more = len - values.len();
+        values.reserve_exact(more);
+        values.par_extend(repeat_n(0.0, more)); // New pages, which all cores meet.
+    } else {
+        values.resize(len, 0.0);
+    }
+    values
 }
 
 /// `len` zeros.
@@ -348,13 +354,16 @@ mod tests {
 
     #[test]
     fn a_buffer_that_grows_has_zeros_behind_what_it_had() {
-        put_back(vec![1.0; LARGE_ELEMENTS + 1]);
-        let len = 2 * LARGE_ELEMENTS;
-        let values = scratch(len);
-        assert_eq!(values.len(), len);
-        // Other tests take and give too: it may be new altogether.
-        assert!(values.iter().all(|v| *v == 0.0 || *v == 1.0));
-        recycle(values);
+        let mut before = Vec::with_capacity(2000);
+        before.resize(1500, 1.0);
+        for len in [1000, 1500, 2000, 70_001] {
+            let values = with_len(before.clone(), len);
+            let ones = len.min(1500);
+            assert_eq!(values.len(), len);
+            assert!(values[..ones].iter().all(|v| *v == 1.0), "{len}");
+            assert!(values[ones..].iter().all(|v| *v == 0.0), "{len}");
+        }
+        assert_eq!(with_len(before, 70_001).capacity(), 70_001);
     }
 
     #[test]
