@@ -44,7 +44,10 @@ impl SpatialBlock {
             h = self.norm2.forward_silu(&h)?;
             match &self.shortcut {
                 None => self.conv2.forward_onto(frames, &h),
-                Some(shortcut) => shortcut.forward_onto(&self.conv2.forward(&h)?, frames),
+                Some(shortcut) => {
+                    h = self.conv2.forward(&h)?;
+                    shortcut.forward_onto(&h, frames)
+                }
             }
         })
     }

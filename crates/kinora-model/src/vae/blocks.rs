@@ -48,7 +48,10 @@ impl SpatialBlock {
         h = self.norm2.forward_silu(&h)?;
         match &self.shortcut {
             None => self.conv2.forward_onto(x, &h),
-            Some(_) => self.add_input(x, &self.conv2.forward(&h)?),
+            Some(shortcut) => {
+                h = self.conv2.forward(&h)?;
+                shortcut.forward_onto(&h, x)
+            }
         }
     }
 
