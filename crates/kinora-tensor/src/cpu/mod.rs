@@ -9,6 +9,7 @@ pub(crate) mod elementwise;
 pub(crate) mod exp;
 pub(crate) mod matmul;
 pub(crate) mod norm;
+pub(crate) mod onto;
 pub(crate) mod product;
 pub(crate) mod shared;
 pub(crate) mod small_matmul;

@@ -19,7 +19,7 @@ mod rule;
 mod tiles;
 mod weight;
 
-use crate::cpu::{elementwise, shared::Shared};
+use crate::cpu::{onto::Onto, shared::Shared};
 use crate::storage;
 pub(crate) use gradient::{GradientAlongTime, GradientOverPictures};
 pub(crate) use grid::Grid;
@@ -53,26 +53,6 @@ pub(crate) struct Winograd<'a, const R: usize, const P: usize, const Q: usize> {
     pub onto: Option<Onto<'a>>,
     pub from: usize,
     pub to: usize,
-}
-
-/// What a result is joined with: these values plus a share of it, place by place.
-#[derive(Clone, Copy)]
-pub(crate) struct Onto<'a> {
-    pub values: &'a [f32],
-    pub share: f32,
-}
-
-impl Onto<'_> {
-    /// Joins a result that was made by another way.
-    pub(crate) fn join(&self, result: &mut [f32]) {
-        let share = self.share;
-        elementwise::zip_assign(
-            result,
-            self.values,
-            #[inline(always)]
-            |result, value| value + share * result,
-        );
-    }
 }
 
 /// Values of transformed pixels in one block, per row of points: 8 MB over pictures, a third-level

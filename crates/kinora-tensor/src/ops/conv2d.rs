@@ -4,8 +4,9 @@ use super::linear::{fill_rows, layer_on_card, linear, sum_rows, wide};
 use super::on_card;
 use crate::cpu::conv::{View, Window, convolve, convolve_weight_gradient};
 use crate::cpu::matmul::MatRef;
+use crate::cpu::onto::Onto;
 use crate::cpu::weight_gradient::WeightGradient;
-use crate::cpu::winograd::{Direction, GradientOverPictures, Grid, Onto, OverPictures, Weight};
+use crate::cpu::winograd::{Direction, GradientOverPictures, Grid, OverPictures, Weight};
 use crate::{Error, Result, Tensor, cuda, storage};
 
 /// Rows and columns of zeros around a picture.

@@ -2,7 +2,7 @@
 //! as it is made, so that neither it nor the sum passes through memory once more.
 
 use super::{Conv2d, add, blend, conv2d, linear::wide, on_card, time_conv};
-use crate::cpu::winograd::Onto;
+use crate::cpu::onto::Onto;
 use crate::{Error, Result, Tensor};
 
 /// `onto` + [`conv2d`] of x.
@@ -20,11 +20,8 @@ pub fn conv2d_onto(
     conv: Conv2d,
 ) -> Result<Tensor> {
     let operands: Vec<&Tensor> = [onto, x, w].into_iter().chain(b).collect();
-    if apart("conv2d_onto", &operands)? {
-        return add(onto, &conv2d(x, w, b, conv)?);
-    }
     let g = super::Geometry::new(x, w, b, conv)?;
-    if g.is_pointwise() {
+    if g.is_pointwise() || apart("conv2d_onto", &operands)? {
         return add(onto, &conv2d(x, w, b, conv)?);
     }
     let dims = [g.n, g.oh, g.ow, g.o];

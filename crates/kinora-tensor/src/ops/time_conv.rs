@@ -4,8 +4,9 @@ use super::conv2d::conv_on_card;
 use super::linear::{fill_rows, sum_rows, wide};
 use super::{Conv2d, Pad, on_card};
 use crate::cpu::matmul::{Cores, MatRef, matmul};
+use crate::cpu::onto::Onto;
 use crate::cpu::weight_gradient::WeightGradient;
-use crate::cpu::winograd::{AlongTime, Direction, GradientAlongTime, Grid, Onto, Weight};
+use crate::cpu::winograd::{AlongTime, Direction, GradientAlongTime, Grid, Weight};
 use crate::{Error, Result, Tensor, storage};
 use std::ops::Range;
 
